@@ -25,6 +25,7 @@ __all__ = [
     "DnsStatus",
     "DomainShare",
     "FeatureState",
+    "MxState",
     "Obstacle",
     "PkixState",
     "Purpose",
