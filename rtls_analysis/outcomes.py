@@ -1,4 +1,4 @@
-"""The closed vocabularies of what can happen, those of the standards among them, and the order of their words.
+"""The closed vocabularies of what can happen, those of the standards among them.
 
 The words of one standard live in its module and are offered here too; the words that logs, mail and scans
 share live here. Each is a `StrEnum`: a word compares equal to its text.
@@ -117,7 +117,7 @@ class RequireTls(StrEnum):
 
 
 class TlsOutcome(StrEnum):
-    """Why TLS decided, or did not decide, a delivery: the result types of RFC 8460 §4.3 and what they lack."""
+    """Why TLS decided, or did not decide, a delivery: the types of RFC 8460 §4.3 and what they lack."""
 
     OK = "ok"  # it went, however weakly
     STARTTLS_NOT_SUPPORTED = "starttls_not_supported"

@@ -584,17 +584,16 @@ def from_arrow(table: Table, arrow: pa.Table) -> pd.DataFrame:
         elif column.kind in (Kind.LIST, Kind.BYTES):
             data[name] = pd.Series(pd.arrays.ArrowExtensionArray(values), copy=False)
         elif column.kind is Kind.WORD:
+            import pyarrow as pa
             import pyarrow.compute as pc
 
             words: Sequence[str] = [str(word) for word in column.words or ()]
-            import pyarrow as pa
-
             codes = pc.index_in(values, value_set=pa.array(words, pa.string())).fill_null(-1).to_numpy()
             data[name] = pd.Series(pd.Categorical.from_codes(codes, dtype=column.dtype), copy=False)
         elif column.kind in (Kind.COUNT, Kind.FLAG):
             data[name] = values.to_pandas(types_mapper={column.arrow: column.dtype}.get)
         else:
-            data[name] = values.to_pandas().astype(column.dtype, copy=False)
+            data[name] = values.to_pandas().astype(column.dtype)
     return pd.DataFrame(data)
 
 
