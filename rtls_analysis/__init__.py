@@ -1,1 +1,77 @@
-"""Measure mandatory TLS in mail: who could receive REQUIRETLS mail, and what stops the rest (RFC 8689)."""
+"""Measure mandatory TLS in mail: who could receive REQUIRETLS mail, and what stops the rest (RFC 8689).
+
+>>> import rtls_analysis as rtls
+>>> "scan" in dir(rtls)
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtls_analysis.lab import start_lab
+    from rtls_analysis.pages import DomainPage, scan_domain
+    from rtls_analysis.scanner.campaign import ScanInterrupted, scan, scan_async
+    from rtls_analysis.scanner.options import ScanProblem, configure
+    from rtls_analysis.scanner.resolver import ResolverProblem
+    from rtls_analysis.scanner.targets import ListProblem
+    from rtls_analysis.store import Snapshot, StoreProblem, open_snapshot
+    from rtls_analysis.verdicts import judge
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DomainPage": "rtls_analysis.pages",
+    "ListProblem": "rtls_analysis.scanner.targets",
+    "ResolverProblem": "rtls_analysis.scanner.resolver",
+    "ScanInterrupted": "rtls_analysis.scanner.campaign",
+    "ScanProblem": "rtls_analysis.scanner.options",
+    "Snapshot": "rtls_analysis.store",
+    "StoreProblem": "rtls_analysis.store",
+    "configure": "rtls_analysis.scanner.options",
+    "judge": "rtls_analysis.verdicts",
+    "open_snapshot": "rtls_analysis.store",
+    "scan": "rtls_analysis.scanner.campaign",
+    "scan_async": "rtls_analysis.scanner.campaign",
+    "scan_domain": "rtls_analysis.pages",
+    "start_lab": "rtls_analysis.lab",
+}
+_ROOMS = ("outcomes", "plots", "schema")
+
+__all__ = [
+    "DomainPage",
+    "ListProblem",
+    "ResolverProblem",
+    "ScanInterrupted",
+    "ScanProblem",
+    "Snapshot",
+    "StoreProblem",
+    "configure",
+    "judge",
+    "open_snapshot",
+    "outcomes",
+    "plots",
+    "scan",
+    "scan_async",
+    "scan_domain",
+    "schema",
+    "start_lab",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's home when it is first asked for: `import rtls_analysis` stays instant."""
+    if home := _HOMES.get(name):
+        value = getattr(import_module(home), name)
+    elif name in _ROOMS:
+        value = import_module(f"rtls_analysis.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

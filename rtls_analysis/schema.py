@@ -234,6 +234,7 @@ DOMAINS = Table(
         _word("sts_policy", StsPolicyState, "what fetching and reading the policy came to", verdict=True),
         _text("sts_policy_text", "policy body as served, escaped where it is not UTF-8"),
         _count("sts_http_status", "HTTP status of the policy host"),
+        _text("sts_detail", "why there is no valid policy, or what is odd about it", verdict=True),
         _text("sts_content_type", "media type under which the policy was served"),
         _text("sts_address", "address from which the policy was asked"),
         _list("sts_chain_sha256", "SHA-256 of the certificates the policy host presented, leaf first"),
@@ -632,3 +633,21 @@ def describe(table: Table) -> str:
     lines = [f"{table.name}: one row per {table.one_row_per}"]
     lines += [f"  {column.name:<{width}}  {column.kind:<7}  {column.meaning}" for column in table.columns]
     return "\n".join(lines)
+
+
+def rows_of(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows as mappings of Python values by column name, missing values as None."""
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {}
+    for name in frame.columns:
+        column = table.by_name.get(name)
+        values = frame[name]
+        if column is not None and column.kind in (Kind.LIST, Kind.BYTES):
+            columns[name] = list(values.array)
+        elif column is not None and column.kind is Kind.TIME:
+            columns[name] = [None if pd.isna(value) else value.to_pydatetime() for value in values]
+        else:
+            columns[name] = [None if value is pd.NA or value != value else value for value in values.tolist()]
+    names = list(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]

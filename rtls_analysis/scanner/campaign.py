@@ -1,0 +1,273 @@
+"""A whole scan: from names and options to a snapshot that says how it was made."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import platform
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rtls_analysis.scanner.addresses import AllowedNetworks, families
+from rtls_analysis.scanner.engine import Engine
+from rtls_analysis.scanner.loop import run_sync
+from rtls_analysis.scanner.options import Manners, Options, ScanProblem, Timeouts, make_options
+from rtls_analysis.scanner.resolver import Resolver
+from rtls_analysis.scanner.targets import ListProblem, Target, make_targets, read_list
+from rtls_analysis.standards.certificates import Roots
+from rtls_analysis.standards.requiretls import Rules
+from rtls_analysis.store import Snapshot, SnapshotWriter, open_snapshot, read_manifest
+from rtls_analysis.verdicts import rules_record
+
+Domains = Iterable[str | tuple[str, int | None]] | str | os.PathLike[str]
+
+
+class ScanInterrupted(KeyboardInterrupt):
+    """The user stopped a scan; `snapshot` holds what was done until then, and what was stored is kept."""
+
+    def __init__(self, snapshot: Snapshot, message: str) -> None:
+        super().__init__(message)
+        self.snapshot = snapshot
+
+
+async def scan_async(
+    domains: Domains,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Snapshot:
+    """Scan domains from async code: `scan` without waiting, with the same parameters and result.
+
+    A cancellation stores what was done before it is passed on.
+    """
+    given = make_options(options, config=Path(config) if config is not None else None)
+    return await _scan(_targets(domains), Path(out) if out is not None else None, given, progress)
+
+
+def scan(
+    domains: Domains,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    ehlo_name: str | None = None,
+    contact: str | None = None,
+    resolver: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    smtp_port: int | None = None,
+    https_port: int | None = None,
+    concurrency: int | None = None,
+    allow_special: Sequence[str] | None = None,
+    timeouts: Timeouts | Mapping[str, float] | None = None,
+    manners: Manners | Mapping[str, Any] | None = None,
+    rules: Rules | Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    config: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Snapshot:
+    """Scan domains: who could receive REQUIRETLS mail, and what stops the rest.
+
+    Each MX host is greeted at each of its addresses once (EHLO, STARTTLS, EHLO, QUIT: no mail is sent), however
+    many domains share it. Works in scripts and in a notebook's running loop; an interrupt keeps what was done.
+
+    Parameters
+    ----------
+    domains
+        Names in any form (U-labels, upper case, a final dot), pairs of name and rank, or the path of a list.
+    out
+        Directory for the snapshot. With the same directory again the scan is resumed. Without one the tables
+        stay in memory.
+    ehlo_name, contact
+        Who scans; see `configure`. There is no default.
+    resolver
+        ``"127.0.0.1:5353"``, or ``"tls://ADDRESS:PORT#NAME"`` for DNS over TLS; by default the first one of
+        ``/etc/resolv.conf``. DNSSEC is believed from a validating resolver on loopback or over TLS only; from any
+        other, DNSSEC and DANE are ``not_tested``.
+    ca_file
+        PEM file of root certificates, in place of the built-in ones, for the policy hosts too.
+    smtp_port, https_port
+        Ports of the MX hosts (25) and of the MTA-STS policy hosts (443).
+    concurrency
+        Connections at once (50).
+    allow_special
+        Special addresses or networks that may be contacted, such as ``"127.0.0.0/8"`` for a lab: your own.
+    timeouts, manners, rules
+        Records, or mappings of their fields: `Timeouts`, `Manners`, and the reading of the RFCs (see `judge`).
+    seed
+        Decides the order in which addresses are contacted.
+    config
+        A TOML file with any of these.
+    progress
+        Show progress bars.
+
+    Returns
+    -------
+    Snapshot
+        The tables of the scan; `rtls.open_snapshot` opens them again.
+
+    Raises
+    ------
+    ScanProblem, ListProblem, StoreProblem, ResolverProblem
+        What was asked for cannot be done; the message says what would do. What a remote does is never an error.
+    ScanInterrupted
+        On Ctrl-C; its `snapshot` holds what was done.
+    """
+    path = Path(out) if out is not None else None
+    holder: list[Snapshot] = []
+    targets = _targets(domains)
+    options = make_options(
+        {
+            "ehlo_name": ehlo_name,
+            "contact": contact,
+            "resolver": resolver,
+            "ca_file": ca_file,
+            "smtp_port": smtp_port,
+            "https_port": https_port,
+            "concurrency": concurrency,
+            "allow_special": allow_special,
+            "timeouts": timeouts,
+            "manners": manners,
+            "rules": rules,
+            "seed": seed,
+        },
+        config=Path(config) if config is not None else None,
+    )
+    try:
+        return run_sync(_scan(targets, path, options, progress, holder))
+    except KeyboardInterrupt:
+        if not holder:
+            raise
+        done = len(holder[0].domains)
+        where = f"; the same call with out={str(path)!r} resumes" if path is not None else ""
+        message = f"interrupted after {done:,} of {len(targets):,} domains{where}"
+        raise ScanInterrupted(holder[0], message) from None
+
+
+def _targets(domains: Domains) -> list[Target]:
+    if isinstance(domains, os.PathLike):
+        return read_list(Path(domains))
+    targets = make_targets([domains] if isinstance(domains, str) else domains)
+    if not targets:
+        raise ListProblem("no domain to scan: the list is empty; give at least one name")
+    return targets
+
+
+async def _scan(
+    targets: list[Target],
+    out: Path | None,
+    options: Options,
+    progress: bool,
+    holder: list[Snapshot] | None = None,
+) -> Snapshot:
+    try:
+        AllowedNetworks(options.allow_special)
+    except ValueError as problem:
+        raise ScanProblem(str(problem)) from None
+    roots = _roots(options)
+    identity = _identity(targets, options, roots)
+    if out is not None and _is_finished(out, identity):
+        return open_snapshot(out)
+    async with Resolver(options.resolver) as resolver:
+        check = await resolver.check([target.domain for target in targets[:3] if not target.problem])
+        manifest = _manifest(identity, targets, options, roots)
+        manifest["resolver"] = {
+            "server": resolver.server,
+            "trusted": check.trusted,
+            "detail": check.detail,
+            "warning": "" if check.trusted else f"DNSSEC and DANE were not tested: {check.detail}",
+        }
+        writer = SnapshotWriter(out, manifest, roots.pem)
+        engine = Engine(options, resolver, writer, roots, progress=progress)
+        try:
+            await engine.run(targets)
+        except BaseException:
+            snapshot = _finish(writer, engine, "interrupted")
+            if holder is not None:
+                holder.append(snapshot)
+            raise
+        return _finish(writer, engine, "complete")
+
+
+def _finish(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot:
+    """Write the judged tables of all that is done, and let go of the directory."""
+    domains, mx = engine.domain_rows()
+    writer.replace("domains", domains)
+    writer.replace("mx", mx)
+    writer.manifest["state"] = state
+    writer.manifest["ended_at"] = dt.datetime.now(dt.UTC).isoformat()
+    writer.close()
+    if state == "complete":
+        writer.drop_work()
+    return writer.snapshot()
+
+
+def _is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
+    if not out.is_dir() or not any(out.iterdir()):
+        return False
+    manifest = read_manifest(out)
+    return bool(manifest.get("scan") == identity and manifest.get("state") == "complete")
+
+
+def _roots(options: Options) -> Roots:
+    if options.ca_file is None:
+        return Roots.builtin()
+    try:
+        return Roots.from_pem(options.ca_file.read_bytes())
+    except OSError as error:
+        raise ScanProblem(f"cannot read the CA file {options.ca_file}: {error.strerror}") from None
+    except ValueError as error:
+        raise ScanProblem(f"no certificates in the CA file {options.ca_file}: {error}") from None
+
+
+def _identity(targets: Sequence[Target], options: Options, roots: Roots) -> dict[str, Any]:
+    """Say what makes two scans the same one: what is asked of whom, not how fast or by which reading."""
+    names = hashlib.sha256()
+    for target in targets:
+        names.update(f"{target.domain}\t{target.rank}\n".encode("utf-8", "backslashreplace"))
+    return {
+        "domains": len(targets),
+        "domain_list_sha256": names.hexdigest(),
+        "smtp_port": options.smtp_port,
+        "https_port": options.https_port,
+        "allow_special": sorted(options.allow_special),
+        "roots_sha256": roots.sha256,
+        "seed": options.seed,
+    }
+
+
+def _manifest(
+    identity: Mapping[str, Any], targets: Sequence[Target], options: Options, roots: Roots
+) -> dict[str, Any]:
+    has_v4, has_v6 = families()
+    timeouts, manners = options.timeouts, options.manners
+    return {
+        "format": 1,
+        "state": "running",
+        "started_at": dt.datetime.now(dt.UTC).isoformat(),
+        "scan": dict(identity),
+        "bad_names": sum(1 for target in targets if target.problem),
+        "vantage": {
+            "ehlo_name": options.ehlo_name,
+            "contact": options.contact,
+            "ipv4": has_v4,
+            "ipv6": has_v6,
+        },
+        "rules": rules_record(options.rules),
+        "timeouts": {name: getattr(timeouts, name) for name in timeouts.__slots__},
+        "manners": {name: getattr(manners, name) for name in manners.__slots__},
+        "concurrency": options.concurrency,
+        "roots": {
+            "source": str(options.ca_file) if options.ca_file else f"certifi {version('certifi')}",
+            "sha256": roots.sha256,
+        },
+        "versions": {
+            "rtls_analysis": version("rtls_analysis"),
+            "python": platform.python_version(),
+            "openssl": ssl.OPENSSL_VERSION,
+            **{name: version(name) for name in ("cryptography", "dnspython", "pandas", "pyarrow")},
+        },
+    }

@@ -1,0 +1,240 @@
+"""What the user says of a scan: from arguments, then a TOML file, then `configure`, then the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from rtls_analysis.standards.names import NameProblem, is_address, to_ascii
+from rtls_analysis.standards.requiretls import Rules
+
+
+class ScanProblem(ValueError):
+    """What the caller asked for cannot be done: one line that says what came and what would do."""
+
+
+_configured: dict[str, str] = {}
+
+_WHO = (
+    "give your own host name and address: rtls.configure(ehlo_name=..., contact=...), "
+    "--ehlo-name and --contact, or RTLS_EHLO_NAME and RTLS_CONTACT"
+)
+
+
+def configure(*, ehlo_name: str | None = None, contact: str | None = None) -> None:
+    """Say once who scans: the name for EHLO, and where the people on the other side can reach you.
+
+    There is no default: a scanner that greets with somebody else's name is rude and gets wrong answers.
+
+    Parameters
+    ----------
+    ehlo_name
+        A host name of yours that resolves to the address you scan from, or that address in brackets.
+    contact
+        A mail address, or a page, at which you can be reached.
+    """
+    if ehlo_name is not None:
+        _configured["ehlo_name"] = _checked_ehlo_name(ehlo_name)
+    if contact is not None:
+        _configured["contact"] = _checked_contact(contact)
+
+
+def _checked_ehlo_name(text: str) -> str:
+    name = text.strip()
+    if re.fullmatch(r"\[(IPv6:)?[0-9A-Fa-f:.]+\]", name) and is_address(name):
+        return name
+    try:
+        name = to_ascii(name)
+    except NameProblem as problem:
+        raise ScanProblem(f"not a name for EHLO: {problem}") from None
+    if "." not in name:
+        raise ScanProblem(
+            f"not a name for EHLO: {text!r} has no dot; give a fully qualified host name of yours"
+        )
+    return name
+
+
+def _checked_contact(text: str) -> str:
+    contact = text.strip()
+    if not contact.isprintable() or not re.search(r"\S+@\S+|https?://\S+", contact):
+        raise ScanProblem(f"not a contact: {text!r}; give a mail address or the address of a page")
+    return contact
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Time limits of a session in seconds; shorter ones than a mail client's bias towards "could not tell".
+
+    `session` bounds a whole session, `policy` a whole policy fetch, however slowly bytes drip in.
+    """
+
+    connect: float = 10.0
+    greeting: float = 60.0
+    reply: float = 30.0
+    handshake: float = 30.0
+    session: float = 120.0
+    policy: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How the scanner behaves towards others; every connection is on record in `attempts`.
+
+    Spacings are in seconds between the beginnings of two connections. A prefix is an IPv4 /24 or an IPv6 /48, a
+    provider the registrable domain of the MX host through the alias map. `own_addresses` holds the scan to the
+    same manners on the addresses that the user allowed as their own.
+    """
+
+    address_at_once: int = 1
+    address_spacing: float = 2.0
+    provider_at_once: int = 2
+    provider_spacing: float = 1.0
+    prefix_at_once: int = 2
+    prefix_spacing: float = 1.0
+    pause: float = 60.0
+    longest_pause: float = 3600.0
+    retries: int = 2
+    own_addresses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that decides how a scan goes, checked."""
+
+    ehlo_name: str
+    contact: str
+    resolver: str | None = None
+    ca_file: Path | None = None
+    smtp_port: int = 25
+    https_port: int = 443
+    concurrency: int = 50
+    allow_special: tuple[str, ...] = ()
+    opt_out: tuple[str, ...] = ()
+    seed: int = 0
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    manners: Manners = field(default_factory=Manners)
+    rules: Rules = field(default_factory=Rules)
+
+
+def make_options(given: Mapping[str, Any], config: str | Path | None = None) -> Options:
+    """Gather the options of a scan: arguments first, then the TOML file, `configure`, the environment.
+
+    Parameters
+    ----------
+    given
+        Arguments by name, as `rtls.scan` takes them; None means not given.
+    config
+        A TOML file with the same names at its top, and tables `[timeouts]`, `[manners]`, `[rules]`.
+
+    Raises
+    ------
+    ScanProblem
+        A name or value that does not fit, or no EHLO name or contact.
+    """
+    known = {item.name for item in fields(Options)}
+    if unknown := sorted(set(given) - known):
+        raise ScanProblem(f"no option {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    merged: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    for name, value in _read_config(config, known).items():
+        if name in ("timeouts", "manners", "rules"):
+            merged[name] = {**value, **_as_mapping(merged.get(name, {}))}
+        else:
+            merged.setdefault(name, value)
+    for name, variable in (("ehlo_name", "RTLS_EHLO_NAME"), ("contact", "RTLS_CONTACT")):
+        value = merged.get(name) or _configured.get(name) or os.environ.get(variable)
+        if value:
+            merged[name] = value
+    if missing := [name for name in ("ehlo_name", "contact") if not merged.get(name)]:
+        words = {"ehlo_name": "no EHLO name", "contact": "no contact"}
+        raise ScanProblem(f"{' and '.join(words[name] for name in missing)}: {_WHO}")
+    merged["ehlo_name"] = _checked_ehlo_name(str(merged["ehlo_name"]))
+    merged["contact"] = _checked_contact(str(merged["contact"]))
+    merged["timeouts"] = _record(Timeouts, merged.get("timeouts", {}), "timeouts")
+    merged["manners"] = _record(Manners, merged.get("manners", {}), "manners")
+    merged["rules"] = _rules(merged.get("rules", {}))
+    if merged.get("ca_file") is not None:
+        merged["ca_file"] = Path(merged["ca_file"])
+    for name in ("allow_special", "opt_out"):
+        merged[name] = _texts(merged.get(name, ()))
+    for name, low, high in (
+        ("smtp_port", 1, 65535),
+        ("https_port", 1, 65535),
+        ("concurrency", 1, 20_000),
+        ("seed", 0, 2**63),
+    ):
+        if name in merged:
+            merged[name] = _whole_number(name, merged[name], low, high)
+    return Options(**merged)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(str(item) for item in value)
+
+
+def _whole_number(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ScanProblem(f"{name} is {value!r}; give a whole number from {low} to {high}")
+    return value
+
+
+def _as_mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {item.name: getattr(value, item.name) for item in fields(value)}
+
+
+def _record(kind: type[Any], value: Any, name: str) -> Any:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise ScanProblem(f"{name} is {value!r}; give a mapping")
+    types = {item.name: item.type for item in fields(kind)}
+    if unknown := sorted(set(value) - set(types)):
+        raise ScanProblem(f"no {name} {', '.join(unknown)}; there are {', '.join(types)}")
+    for key, number in value.items():
+        fits = isinstance(number, bool) if types[key] == "bool" else isinstance(number, (int, float))
+        if not fits or (not isinstance(number, bool) and number < 0):
+            raise ScanProblem(
+                f"{name}: {key} is {number!r}; give {'true or false' if types[key] == 'bool' else 'a number'}"
+            )
+    return kind(**value)
+
+
+def _rules(value: Any) -> Rules:
+    if isinstance(value, Rules):
+        return value
+    try:
+        return Rules.of(**value)
+    except (TypeError, ValueError) as problem:
+        raise ScanProblem(f"rules: {problem}") from None
+
+
+def _read_config(config: str | Path | None, known: set[str]) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        with Path(config).open("rb") as file:
+            held = tomllib.load(file)
+    except OSError as error:
+        raise ScanProblem(f"cannot read {config}: {error.strerror}") from None
+    except ValueError as error:
+        raise ScanProblem(f"{config} is no TOML: {error}") from None
+    held = {name.replace("-", "_"): value for name, value in held.items()}
+    if unknown := sorted(set(held) - known):
+        raise ScanProblem(f"{config}: no option {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return held
+
+
+def read_opt_out(path: str | Path) -> Sequence[str]:
+    """Read a file of opt-outs: a domain, an MX host or a prefix a line; ``#`` begins a comment."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ScanProblem(f"cannot read the opt-out list {path}: {error}") from None
+    entries = (line.split("#", 1)[0].strip() for line in text.splitlines())
+    return [entry for entry in entries if entry]

@@ -1,0 +1,621 @@
+"""Verdicts from stored evidence: sessions by certificate and TLSA, domains by the REQUIRETLS decision table.
+
+The scan and `judge` go the same way: both hand rows of evidence, as the tables hold them, to a `Judge`. So an old
+snapshot can be judged again, by the same rules or by another reading of the RFCs, without the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from rtls_analysis.outcomes import (
+    NOT_CONTACTED,
+    DaneState,
+    DnsSecurity,
+    DomainShare,
+    FeatureState,
+    MxState,
+    Obstacle,
+    PkixState,
+    SecuredBy,
+    StsMode,
+    StsPolicyState,
+    StsRecordState,
+    TlsaState,
+)
+from rtls_analysis.standards.certificates import PkixCheck, Roots, check_pkix
+from rtls_analysis.standards.dane import DaneCheck, TlsaRecord, check_dane, check_tlsa, dane_names
+from rtls_analysis.standards.mta_sts import StsPolicy, check_policy_response, matches_mx
+from rtls_analysis.standards.requiretls import (
+    DaneHop,
+    HopFacts,
+    HopVerdict,
+    Readiness,
+    Rules,
+    check_hop,
+    domain_obstacle,
+)
+
+if TYPE_CHECKING:
+    from rtls_analysis.store import Snapshot
+
+Row = Mapping[str, Any]
+
+_NO_POLICY = frozenset(
+    {
+        StsPolicyState.REDIRECT,
+        StsPolicyState.HTTP_STATUS,
+        StsPolicyState.CONTENT_TYPE,
+        StsPolicyState.TOO_LARGE,
+        StsPolicyState.INVALID,
+        StsPolicyState.CERTIFICATE_INVALID,
+        StsPolicyState.NO_RECORD,
+    }
+)
+"""Policies served wrongly are no policy, as they are for a sender (RFC 8461 §3.3)."""
+
+_NO_SERVERS = frozenset(
+    {MxState.NULL_MX, MxState.NO_MAIL, MxState.NXDOMAIN, MxState.BAD_NAME, MxState.NULL_MX_WITH_OTHERS}
+)
+
+
+class Answer(StrEnum):
+    """What one address says to a yes-or-no question about its domain."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"  # tried, no conclusion
+    NOT_TESTED = "not_tested"  # the resolver is not trusted
+    LEFT_OUT = "left_out"  # not contacted, by our choice or for our vantage
+
+
+def domain_share(answers: Iterable[Answer]) -> DomainShare:
+    """Sum up the answers of a domain's addresses.
+
+    Addresses left out by our choice or by our vantage count only where no other is left.
+
+    >>> domain_share([Answer.YES, Answer.LEFT_OUT]), domain_share([Answer.NO, Answer.UNKNOWN])
+    (<DomainShare.ALL: 'all'>, <DomainShare.UNKNOWN: 'unknown'>)
+    """
+    everything = list(answers)
+    contacted = [answer for answer in everything if answer is not Answer.LEFT_OUT]
+    if not contacted:
+        return DomainShare.NOT_TESTED if everything else DomainShare.NOT_APPLICABLE
+    if all(answer is Answer.YES for answer in contacted):
+        return DomainShare.ALL
+    if Answer.YES in contacted:
+        return DomainShare.SOME
+    if Answer.UNKNOWN in contacted:
+        return DomainShare.UNKNOWN
+    if Answer.NOT_TESTED in contacted:
+        return DomainShare.NOT_TESTED
+    return DomainShare.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class HopResult:
+    """One MX host at one address, judged for one domain; `address` is empty where the host has none to ask."""
+
+    mx_host: str
+    address: str
+    starttls: Answer
+    pkix: Answer
+    dane: Answer
+    requiretls_offered: Answer
+    requiretls_ready: Answer
+    requiretls_ready_testing: Answer
+    verdict: HopVerdict
+    dane_check: DaneCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainResult:
+    """The verdict columns of a domain and of its MX rows, and the hops they were summed up from."""
+
+    domain: dict[str, Any]
+    mx: list[dict[str, Any]]
+    hops: list[HopResult]
+
+
+_FEATURE_ANSWER = {
+    FeatureState.YES: Answer.YES,
+    FeatureState.NO: Answer.NO,
+    FeatureState.FAILED: Answer.NO,
+    FeatureState.UNKNOWN: Answer.UNKNOWN,
+    FeatureState.NOT_TESTED: Answer.LEFT_OUT,
+}
+_READY_ANSWER = {
+    Readiness.YES: Answer.YES,
+    Readiness.NO: Answer.NO,
+    Readiness.UNKNOWN: Answer.UNKNOWN,
+    Readiness.NOT_APPLICABLE: Answer.UNKNOWN,
+}
+_QUESTIONS = (
+    "starttls",
+    "pkix",
+    "dane",
+    "requiretls_offered",
+    "requiretls_ready",
+    "requiretls_ready_testing",
+)
+
+
+class Judge:
+    """Judges rows of evidence by one set of rules.
+
+    Parameters
+    ----------
+    rules
+        The reading of the RFCs.
+    roots
+        The root certificates that PKIX trusts.
+    certificate
+        Gives the DER of a certificate by its SHA-256; `KeyError` where it was not kept.
+    """
+
+    def __init__(self, rules: Rules, roots: Roots, certificate: Callable[[str], bytes]) -> None:
+        self.rules = rules
+        self.testing_rules = replace(rules, sts_modes=rules.sts_modes | {StsMode.TESTING})
+        self.roots = roots
+        self._certificate = certificate
+        self._tlsa: dict[str, TlsaRecord] = {}
+        self._dane: dict[tuple[Any, ...], DaneCheck] = {}
+        self._pkix_checks: dict[tuple[Any, ...], PkixCheck | None] = {}
+
+    # -- what depends on the host alone ----------------------------------------------------------------------
+
+    def host(self, host: Row) -> dict[str, Any]:
+        """Judge a row of `hosts`: its verdict columns."""
+        return {"tlsa_state": self._tlsa_state(host)}
+
+    def session(self, session: Row, host: Row) -> dict[str, Any]:
+        """Judge a row of `sessions` with its host's row: its verdict columns."""
+        pkix = self._pkix(session)
+        if pkix is None:
+            verdict: dict[str, Any] = {"pkix": PkixState.NOT_TESTED, "pkix_detail": None, "name_match": None}
+        else:
+            verdict = {"pkix": pkix.state, "pkix_detail": pkix.detail, "name_match": pkix.name_match}
+        dane = self._dane_check(session, host, (host.get("tlsa_base") or session["mx_host"],))
+        return {**verdict, "dane": dane.state, "dane_detail": dane.detail or None}
+
+    def _chain(self, session: Row) -> tuple[bytes, ...] | None:
+        """Give the certificates as presented; None without a handshake, () for an anonymous cipher."""
+        if session.get("starttls") != FeatureState.YES:
+            return None
+        return tuple(self._certificate(sha256) for sha256 in session.get("chain_sha256") or ())
+
+    def _pkix(self, session: Row) -> PkixCheck | None:
+        """Judge the certificates of a session, once however many domains share it; None without TLS."""
+        key = (session["mx_host"], session["address"], session["started_at"])
+        if key not in self._pkix_checks:
+            chain = self._chain(session)
+            self._pkix_checks[key] = (
+                None
+                if chain is None
+                else check_pkix(
+                    chain, self.roots, session["mx_host"], session["started_at"], cn_id=self.rules.cn_id
+                )
+            )
+        return self._pkix_checks[key]
+
+    def _records(self, host: Row) -> tuple[TlsaRecord, ...]:
+        texts = host.get("tlsa") or ()
+        for text in texts:
+            if text not in self._tlsa:
+                self._tlsa[text] = TlsaRecord.parse(text)
+        return tuple(self._tlsa[text] for text in texts)
+
+    def _tlsa_state(self, host: Row) -> TlsaState:
+        security = host.get("tlsa_dnssec")
+        if security is None:  # not asked: no address, or an insecure one (RFC 7672 §2.2.2)
+            held = host.get("addresses_dnssec")
+            if held == DnsSecurity.ERROR:
+                return TlsaState.ERROR
+            return TlsaState.NOT_TESTED if held == DnsSecurity.NOT_TESTED else TlsaState.NONE
+        return check_tlsa(DnsSecurity(security), self._records(host))
+
+    def _dane_check(self, session: Row, host: Row, names: tuple[str, ...]) -> DaneCheck:
+        chain = self._chain(session)
+        at = session.get("started_at")
+        state = self._tlsa_state(host)
+        key = (
+            tuple(session.get("chain_sha256") or ()) if chain is not None else None,
+            state,
+            tuple(host.get("tlsa") or ()),
+            names,
+            at if state is TlsaState.USABLE else None,
+        )
+        if (held := self._dane.get(key)) is None:
+            if len(self._dane) > 50_000:
+                self._dane.clear()
+            held = self._dane[key] = check_dane(chain, state, self._records(host), names, at)
+        return held
+
+    # -- what depends on whose MX it is ----------------------------------------------------------------------
+
+    def policy(self, domain: Row) -> tuple[dict[str, Any], StsPolicy | None, bool]:
+        """Judge the MTA-STS policy of a row of `domains`.
+
+        Gives the verdict columns, the policy where it is valid, and whether the domain's wish is told at all:
+        a policy served wrongly is no policy, one that could not be had is untold.
+        """
+        columns: dict[str, Any] = {
+            "sts_mode": None,
+            "sts_max_age_seconds": None,
+            "sts_mx": None,
+            "sts_detail": domain.get("sts_detail"),
+        }
+        record = domain.get("sts_record")
+        if record != StsRecordState.VALID:
+            told = record not in (StsRecordState.DNS_FAILURE, StsRecordState.NOT_TESTED, None)
+            state = StsPolicyState.NO_RECORD if told else StsPolicyState.NOT_TESTED
+            if record is None:
+                return {**columns, "sts_policy": None}, None, False
+            return {**columns, "sts_policy": state}, None, told
+        status = domain.get("sts_http_status")
+        if status is None:  # a fact of the transport, not a judgement on what was served
+            state = StsPolicyState(domain.get("sts_policy") or StsPolicyState.NOT_TESTED)
+            return {**columns, "sts_policy": state}, None, state in _NO_POLICY
+        text = domain.get("sts_policy_text")
+        check = check_policy_response(
+            int(status),
+            domain.get("sts_content_type"),
+            None if text is None else _body(text),
+            strict_media_type=self.rules.strict_media_type,
+        )
+        columns["sts_policy"] = check.state
+        columns["sts_detail"] = check.detail or None
+        policy = check.policy if check.state is StsPolicyState.VALID else None
+        if policy is not None:
+            columns["sts_mode"] = policy.mode
+            columns["sts_max_age_seconds"] = policy.max_age_seconds
+            columns["sts_mx"] = policy.mx
+        return columns, policy, policy is not None or check.state in _NO_POLICY
+
+    def domain(
+        self,
+        domain: Row,
+        mx: Sequence[Row],
+        hosts: Mapping[str, Row],
+        sessions: Mapping[str, Sequence[Row]],
+    ) -> DomainResult:
+        """Judge a domain from its row, its MX rows, and the rows of its hosts and their sessions."""
+        columns, policy, told = self.policy(domain)
+        mx_rows: list[dict[str, Any]] = []
+        hops: list[HopResult] = []
+        for row in mx:
+            host = hosts.get(row["mx_host"])
+            of_host = (
+                self._host_hops(domain, row, host, sessions.get(row["mx_host"], ()), policy, told)
+                if host is not None
+                else []
+            )
+            hops += of_host
+            mx_rows.append(self._mx_row(domain, row, of_host, policy, told))
+        columns.update(self._sum_up(domain, hops))
+        return DomainResult(columns, mx_rows, hops)
+
+    def _host_hops(
+        self,
+        domain: Row,
+        row: Row,
+        host: Row,
+        sessions: Sequence[Row],
+        policy: StsPolicy | None,
+        told: bool,
+    ) -> list[HopResult]:
+        if row["mx_state"] == MxState.DNS_FAILURE:
+            facts = self._facts(domain, row, host, None, policy, told, None)
+            verdict = check_hop(facts, self.rules)
+            unknown = Answer.UNKNOWN
+            return [
+                HopResult(row["mx_host"], "", unknown, unknown, unknown, unknown, unknown, unknown, verdict)
+            ]
+        return [self._hop(domain, row, host, session, policy, told) for session in sessions]
+
+    def _hop(
+        self,
+        domain: Row,
+        row: Row,
+        host: Row,
+        session: Row,
+        policy: StsPolicy | None,
+        told: bool,
+    ) -> HopResult:
+        via_mx = _via_mx(domain)
+        names = dane_names(
+            host.get("tlsa_base") or row["mx_host"],
+            domain=domain["domain"],
+            canonical_domain=domain.get("mx_canonical") or domain["domain"],
+            via_mx=via_mx,
+            mx_secure=domain.get("mx_dnssec") == DnsSecurity.SECURE,
+        )
+        dane = self._dane_check(session, host, names)
+        facts = self._facts(domain, row, host, session, policy, told, dane)
+        verdict = check_hop(facts, self.rules)
+        left_out = session["outcome"] in NOT_CONTACTED
+        if left_out:
+            answers = dict.fromkeys(_QUESTIONS, Answer.LEFT_OUT)
+        else:
+            starttls = _FEATURE_ANSWER[FeatureState(session["starttls"])]
+            has_tls = starttls is Answer.YES
+            pkix = starttls
+            if has_tls:
+                pkix = Answer.YES if facts.pkix_ok else Answer.UNKNOWN if facts.pkix_ok is None else Answer.NO
+            offered = _FEATURE_ANSWER[FeatureState(session["requiretls_tls"])] if has_tls else starttls
+            testing = check_hop(facts, self.testing_rules)
+            answers = {
+                "starttls": starttls,
+                "pkix": pkix,
+                "dane": self._dane_answer(domain, host, starttls, dane),
+                "requiretls_offered": offered,
+                "requiretls_ready": _READY_ANSWER[verdict.readiness],
+                "requiretls_ready_testing": _READY_ANSWER[testing.readiness],
+            }
+        return HopResult(
+            mx_host=row["mx_host"],
+            address=session["address"],
+            verdict=verdict,
+            dane_check=dane,
+            **answers,
+        )
+
+    @staticmethod
+    def _dane_answer(domain: Row, host: Row, starttls: Answer, dane: DaneCheck) -> Answer:
+        """Answer the question of `domains.dane`: MX answer and TLSA secure, and the chain matches."""
+        if starttls is not Answer.YES:
+            return starttls
+        if _via_mx(domain):
+            if domain.get("mx_dnssec") == DnsSecurity.NOT_TESTED:
+                return Answer.NOT_TESTED
+            if domain.get("mx_dnssec") != DnsSecurity.SECURE:
+                return Answer.NO
+        match dane.state:
+            case DaneState.MATCH:
+                return Answer.YES
+            case DaneState.ERROR:
+                return Answer.UNKNOWN
+            case DaneState.NOT_TESTED:
+                untrusted = host.get("addresses_dnssec") == DnsSecurity.NOT_TESTED
+                return Answer.NOT_TESTED if untrusted else Answer.UNKNOWN
+            case _:
+                return Answer.NO
+
+    def _facts(
+        self,
+        domain: Row,
+        row: Row,
+        host: Row,
+        session: Row | None,
+        policy: StsPolicy | None,
+        told: bool,
+        dane: DaneCheck | None,
+    ) -> HopFacts:
+        match: bool | None = None
+        if policy is not None and policy.mode is not StsMode.NONE:
+            match = matches_mx(policy.mx, row["mx_host"])
+        session_ok: bool | None = None
+        starttls = requiretls = FeatureState.UNKNOWN
+        tls_version: str | None = None
+        pkix_ok = dns_id_ok = name_ok = None
+        if session is not None and session["outcome"] not in NOT_CONTACTED:
+            starttls = FeatureState(session["starttls"])
+            session_ok = starttls in (FeatureState.YES, FeatureState.NO, FeatureState.FAILED)
+            if starttls is FeatureState.YES:
+                requiretls = FeatureState(session["requiretls_tls"])
+                tls_version = session.get("tls_version")
+                if (pkix := self._pkix(session)) is not None:
+                    pkix_ok = pkix.state is PkixState.VALID
+                    dns_id_ok = bool(pkix.trusted and pkix.dns_id_match)
+                    name_ok = bool(pkix.name_match)
+        return HopFacts(
+            via_mx=_via_mx(domain),
+            mx_security=DnsSecurity(domain.get("mx_dnssec") or DnsSecurity.NOT_TESTED),
+            sts_mode=policy.mode if policy is not None else None,
+            sts_told=told,
+            sts_match=match,
+            host_dns_failed=row["mx_state"] == MxState.DNS_FAILURE,
+            session_ok=session_ok,
+            starttls=starttls,
+            tls_version=tls_version,
+            pkix_ok=pkix_ok,
+            pkix_dns_id_ok=dns_id_ok,
+            name_in_certificate=name_ok,
+            dane=self._dane_hop(domain, host, session, dane),
+            requiretls=requiretls,
+        )
+
+    def _dane_hop(self, domain: Row, host: Row, session: Row | None, dane: DaneCheck | None) -> DaneHop:
+        """Evaluate DANE for this domain's hop (facts of RFC 7672 §2.2: the MX answer counts, then the host)."""
+        if _via_mx(domain):
+            security = domain.get("mx_dnssec")
+            if security == DnsSecurity.NOT_TESTED:
+                return DaneHop.UNKNOWN
+            if security == DnsSecurity.INSECURE and not self.rules.dane_insecure_mx:
+                return DaneHop.NONE
+        state = self._tlsa_state(host)
+        match state:
+            case TlsaState.ERROR:
+                return DaneHop.ERROR
+            case TlsaState.NOT_TESTED:
+                return DaneHop.UNKNOWN
+            case TlsaState.NONE | TlsaState.INSECURE:
+                return DaneHop.NONE
+            case TlsaState.UNUSABLE:
+                return DaneHop.UNUSABLE
+        if session is None or session["outcome"] in NOT_CONTACTED or dane is None:
+            return DaneHop.UNKNOWN
+        starttls = session["starttls"]
+        if starttls in (FeatureState.NO, FeatureState.FAILED):
+            return DaneHop.FAIL  # TLS is owed to a host with usable records
+        if starttls != FeatureState.YES:
+            return DaneHop.UNKNOWN
+        return DaneHop.OK if dane.state is DaneState.MATCH else DaneHop.FAIL
+
+    def _mx_row(
+        self,
+        domain: Row,
+        row: Row,
+        hops: Sequence[HopResult],
+        policy: StsPolicy | None,
+        told: bool,
+    ) -> dict[str, Any]:
+        match: bool | None = None
+        if policy is not None and policy.mode is not StsMode.NONE:
+            match = matches_mx(policy.mx, row["mx_host"])
+        verdicts = [hop.verdict for hop in hops]
+        return {
+            "sts_match": match,
+            "secured_by": self._secured_by(domain, policy, match, told),
+            "dane": domain_share(hop.dane for hop in hops),
+            "requiretls_ready": domain_share(hop.requiretls_ready for hop in hops),
+            "requiretls_ready_testing": domain_share(hop.requiretls_ready_testing for hop in hops),
+            "obstacle": domain_obstacle(verdicts) if verdicts else Obstacle.NO_MX,
+            "obstacles": _union(verdicts) if verdicts else (Obstacle.NO_MX,),
+        }
+
+    def _secured_by(self, domain: Row, policy: StsPolicy | None, match: bool | None, told: bool) -> SecuredBy:
+        if not _via_mx(domain):
+            return SecuredBy.IMPLICIT_MX
+        security = domain.get("mx_dnssec")
+        if security == DnsSecurity.SECURE:
+            return SecuredBy.DNSSEC
+        if policy is not None and policy.mode in self.rules.sts_modes and match:
+            return SecuredBy.MTA_STS
+        if security == DnsSecurity.INSECURE and told:
+            return SecuredBy.NONE
+        return SecuredBy.UNKNOWN
+
+    @staticmethod
+    def _sum_up(domain: Row, hops: Sequence[HopResult]) -> dict[str, Any]:
+        if not hops:
+            state = domain["mx_state"]
+            failed = state == MxState.DNS_FAILURE
+            share = DomainShare.UNKNOWN if failed else DomainShare.NOT_APPLICABLE
+            obstacle = Obstacle.DNS_ERROR if failed else Obstacle.NO_MX
+            return {**dict.fromkeys(_QUESTIONS, share), "obstacle": obstacle, "obstacles": (obstacle,)}
+        columns: dict[str, Any] = {
+            question: domain_share(getattr(hop, question) for hop in hops) for question in _QUESTIONS
+        }
+        verdicts = [hop.verdict for hop in hops]
+        columns["obstacle"] = domain_obstacle(verdicts)
+        columns["obstacles"] = _union(verdicts)
+        return columns
+
+
+def _body(text: str) -> bytes:
+    """Give the policy body back from its stored text; a replacement character stands for a byte that is not UTF-8."""
+    return text.encode("utf-8").replace("\ufffd".encode(), b"\xff")
+
+
+def _via_mx(domain: Row) -> bool:
+    return bool(domain["mx_state"] != MxState.IMPLICIT_MX)
+
+
+def _union(verdicts: Iterable[HopVerdict]) -> tuple[Obstacle, ...]:
+    found = {obstacle for verdict in verdicts for obstacle in verdict.obstacles}
+    return tuple(obstacle for obstacle in Obstacle if obstacle in found and obstacle is not Obstacle.NONE)
+
+
+# -- a whole snapshot ----------------------------------------------------------------------------------------
+
+
+def rules_record(rules: Rules) -> dict[str, Any]:
+    """Write the rules as the manifest keeps them."""
+    record = asdict(rules)
+    record["sts_modes"] = sorted(rules.sts_modes)
+    return record
+
+
+def judge(snapshot: Snapshot, **reading: Any) -> Snapshot:
+    """Compute every verdict column of a snapshot again, from its stored evidence alone.
+
+    Parameters
+    ----------
+    snapshot
+        What `rtls.scan` or `rtls.open_snapshot` gave.
+    **reading
+        Parameters of the decision table, where they shall differ from those in the snapshot's manifest:
+        `sts_modes` (modes that secure the MX name: ``["enforce"]`` or ``["enforce", "testing"]``), `name_rule`
+        (``"as_applicable"``, ``"literal"``), `minimum_tls` (``"TLSv1.0"``, ``"TLSv1.2"``, ``"TLSv1.3"``),
+        `sts_with_dane` (``"both"``, ``"dane_wins"``), `dane_insecure_mx`, `cn_id`, `strict_media_type`,
+        `cert_fail`. They are described at `rtls_analysis.standards.requiretls.Rules`.
+
+    Returns
+    -------
+    Snapshot
+        In memory, the evidence untouched, its manifest naming the rules that decided.
+
+    Raises
+    ------
+    ValueError
+        A parameter is unknown, or its value is.
+    """
+    from rtls_analysis.schema import SNAPSHOT_TABLES, to_frame
+    from rtls_analysis.store import Snapshot as SnapshotClass
+
+    rules = Rules.of(**{**snapshot.manifest.get("rules", {}), **reading})
+    rows = {name: _rows(snapshot, name) for name in ("domains", "mx", "hosts", "sessions")}
+    certificates = snapshot.certificates
+    ders = dict(zip(certificates["sha256"], certificates["der"], strict=True))
+    judged = judge_rows(rows, Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__))
+    frames = {
+        table.name: to_frame(table, judged[table.name])
+        if table.name in judged
+        else snapshot.table(table.name)
+        for table in SNAPSHOT_TABLES
+    }
+    manifest = {**snapshot.manifest, "rules": rules_record(rules)}
+    return SnapshotClass(None, manifest, snapshot.roots_pem, frames)
+
+
+def judge_rows(rows: Mapping[str, Sequence[Row]], judge: Judge) -> dict[str, list[dict[str, Any]]]:
+    """Judge the rows of the four tables; gives them with their verdict columns put in place."""
+    hosts = {host["mx_host"]: {**host, **judge.host(host)} for host in rows["hosts"]}
+    sessions: list[dict[str, Any]] = []
+    by_host: dict[str, list[dict[str, Any]]] = {}
+    for session in rows["sessions"]:
+        row = {**session, **judge.session(session, hosts[session["mx_host"]])}
+        sessions.append(row)
+        by_host.setdefault(row["mx_host"], []).append(row)
+    by_domain: dict[str, list[Row]] = {}
+    for row in rows["mx"]:
+        by_domain.setdefault(row["domain"], []).append(row)
+    domains: list[dict[str, Any]] = []
+    mx: list[dict[str, Any]] = []
+    for domain in rows["domains"]:
+        of_domain = by_domain.get(domain["domain"], [])
+        result = judge.domain(domain, of_domain, hosts, by_host)
+        domains.append({**domain, **result.domain})
+        mx += [{**row, **columns} for row, columns in zip(of_domain, result.mx, strict=True)]
+    return {"domains": domains, "mx": mx, "hosts": list(hosts.values()), "sessions": sessions}
+
+
+def explain(snapshot: Snapshot, domain: str) -> DomainResult:
+    """Judge one domain of a snapshot again and keep every hop's verdict, for a page that tells why."""
+    rules = Rules.of(**snapshot.manifest.get("rules", {}))
+    rows = _rows(snapshot, "domains", {"domain": domain})
+    if not rows:
+        raise KeyError(domain)
+    mx = _rows(snapshot, "mx", {"domain": domain})
+    names = [row["mx_host"] for row in mx]
+    hosts = {row["mx_host"]: row for row in _rows(snapshot, "hosts", {"mx_host": names})}
+    sessions: dict[str, list[Row]] = {}
+    row: Row
+    for row in _rows(snapshot, "sessions", {"mx_host": names}):
+        sessions.setdefault(row["mx_host"], []).append(row)
+    wanted = {sha for found in sessions.values() for row in found for sha in row.get("chain_sha256") or ()}
+    held = _rows(snapshot, "certificates", {"sha256": sorted(wanted)})
+    ders = {row["sha256"]: row["der"] for row in held}
+    judge = Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__)
+    return judge.domain(rows[0], mx, hosts, sessions)
+
+
+def _rows(snapshot: Snapshot, table: str, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Rows of a snapshot's table as mappings, missing values as None."""
+    from rtls_analysis.schema import TABLES, rows_of
+
+    return rows_of(TABLES[table], snapshot.table(table, where=where))
