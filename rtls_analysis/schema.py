@@ -651,3 +651,20 @@ def rows_of(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
             columns[name] = [None if value is pd.NA or value != value else value for value in values.tolist()]
     names = list(columns)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def write_csv(frame: pd.DataFrame, file: Any) -> None:
+    """Write a frame as CSV: lists as JSON, bytes as base64, missing values empty."""
+    import base64
+    import json
+
+    shown = frame.copy(deep=False)
+    for name in shown.columns:
+        first = next((value for value in shown[name].array if isinstance(value, (list, bytes))), None)
+        if isinstance(first, list):
+            shown[name] = [json.dumps(v) if isinstance(v, list) else None for v in shown[name].array]
+        elif isinstance(first, bytes):
+            shown[name] = [
+                base64.b64encode(v).decode() if isinstance(v, bytes) else None for v in shown[name].array
+            ]
+    shown.to_csv(file, index=False)

@@ -6,7 +6,7 @@ snapshot can be judged again, by the same rules or by another reading of the RFC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -558,7 +558,7 @@ def judge(snapshot: Snapshot, **reading: Any) -> Snapshot:
     from rtls_analysis.store import Snapshot as SnapshotClass
 
     rules = Rules.of(**{**snapshot.manifest.get("rules", {}), **reading})
-    rows = {name: _rows(snapshot, name) for name in ("domains", "mx", "hosts", "sessions")}
+    rows = {name: snapshot_rows(snapshot, name) for name in ("domains", "mx", "hosts", "sessions")}
     certificates = snapshot.certificates
     ders = dict(zip(certificates["sha256"], certificates["der"], strict=True))
     judged = judge_rows(rows, Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__))
@@ -594,27 +594,49 @@ def judge_rows(rows: Mapping[str, Sequence[Row]], judge: Judge) -> dict[str, lis
     return {"domains": domains, "mx": mx, "hosts": list(hosts.values()), "sessions": sessions}
 
 
+def judge_hops(snapshot: Snapshot) -> Iterator[tuple[Row, HopResult | None]]:
+    """Judge every hop of a snapshot: pairs of a domain's row and one of its hops, None where it has none."""
+    rules = Rules.of(**snapshot.manifest.get("rules", {}))
+    certificates = snapshot.certificates
+    ders = dict(zip(certificates["sha256"], certificates["der"], strict=True))
+    judge = Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__)
+    hosts = {row["mx_host"]: row for row in snapshot_rows(snapshot, "hosts")}
+    sessions: dict[str, list[Row]] = {}
+    row: Row
+    for row in snapshot_rows(snapshot, "sessions"):
+        sessions.setdefault(row["mx_host"], []).append(row)
+    mx: dict[str, list[Row]] = {}
+    for row in snapshot_rows(snapshot, "mx"):
+        mx.setdefault(row["domain"], []).append(row)
+    for domain in snapshot_rows(snapshot, "domains"):
+        hops = judge.domain(domain, mx.get(domain["domain"], ()), hosts, sessions).hops
+        for hop in hops or (None,):
+            yield domain, hop
+
+
 def explain(snapshot: Snapshot, domain: str) -> DomainResult:
     """Judge one domain of a snapshot again and keep every hop's verdict, for a page that tells why."""
     rules = Rules.of(**snapshot.manifest.get("rules", {}))
-    rows = _rows(snapshot, "domains", {"domain": domain})
+    rows = snapshot_rows(snapshot, "domains", {"domain": domain})
     if not rows:
         raise KeyError(domain)
-    mx = _rows(snapshot, "mx", {"domain": domain})
+    mx = snapshot_rows(snapshot, "mx", {"domain": domain})
     names = [row["mx_host"] for row in mx]
-    hosts = {row["mx_host"]: row for row in _rows(snapshot, "hosts", {"mx_host": names})}
+    hosts = {row["mx_host"]: row for row in snapshot_rows(snapshot, "hosts", {"mx_host": names})}
     sessions: dict[str, list[Row]] = {}
     row: Row
-    for row in _rows(snapshot, "sessions", {"mx_host": names}):
+    for row in snapshot_rows(snapshot, "sessions", {"mx_host": names}):
         sessions.setdefault(row["mx_host"], []).append(row)
     wanted = {sha for found in sessions.values() for row in found for sha in row.get("chain_sha256") or ()}
-    held = _rows(snapshot, "certificates", {"sha256": sorted(wanted)})
+    held = snapshot_rows(snapshot, "certificates", {"sha256": sorted(wanted)})
     ders = {row["sha256"]: row["der"] for row in held}
     judge = Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__)
     return judge.domain(rows[0], mx, hosts, sessions)
 
 
-def _rows(snapshot: Snapshot, table: str, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+def snapshot_rows(
+    snapshot: Snapshot, table: str, where: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Rows of a snapshot's table as mappings, missing values as None."""
     from rtls_analysis.schema import TABLES, rows_of
 

@@ -1,0 +1,259 @@
+"""The `rtls` command: reads arguments, calls the package, prints, and exits. It computes nothing.
+
+Exit codes: 0 done; 1 done, but some input could not be read (a file, a name in a list); 2 what was asked for
+cannot be done; 130 interrupted, what was done is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+OK, UNREADABLE, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of the `rtls` command with all its subcommands."""
+    parser = _Parser(
+        prog="rtls",
+        description="Measure mandatory TLS in mail: REQUIRETLS (RFC 8689), STARTTLS, MTA-STS and DANE.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_scan(commands)
+    _add_show(commands)
+    _add_lab(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_scan(commands: Any) -> None:
+    scan = commands.add_parser(
+        "scan",
+        help="probe the MX hosts of domains and judge who could receive REQUIRETLS mail",
+        description="Greet each MX host of each domain at each of its addresses once (EHLO, STARTTLS, EHLO, QUIT; no "
+        "mail is sent), look at DNSSEC, DANE, MTA-STS and TLSRPT, and judge. Without -o each domain's page is "
+        "printed and nothing is stored; with the same -o again the scan is resumed.",
+    )
+    scan.add_argument(
+        "domains", nargs="*", metavar="DOMAIN", help="domains to scan; - reads a list from standard input"
+    )
+    scan.add_argument(
+        "-i",
+        "--input",
+        metavar="FILE",
+        help="list of domains: one a line, or CSV with a rank; - is standard input",
+    )
+    scan.add_argument("-o", "--output", metavar="DIR", help="directory for the snapshot")
+    who = scan.add_argument_group("who scans (required; also RTLS_EHLO_NAME and RTLS_CONTACT)")
+    who.add_argument("--ehlo-name", metavar="NAME", help="host name of yours to greet with")
+    who.add_argument("--contact", metavar="ADDRESS", help="where you can be reached")
+    scan.add_argument(
+        "--resolver",
+        metavar="ADDR",
+        help="validating resolver: ADDR[:PORT] or tls://ADDR[:PORT]#NAME; by default the first of /etc/resolv.conf. "
+        "DNSSEC is believed on loopback or over TLS only",
+    )
+    scan.add_argument("--ca-file", metavar="PEM", help="root certificates in place of the built-in ones")
+    scan.add_argument("--smtp-port", type=int, metavar="N", help="port of the MX hosts (25)")
+    scan.add_argument("--https-port", type=int, metavar="N", help="port of the MTA-STS policy hosts (443)")
+    scan.add_argument("--concurrency", type=int, metavar="N", help="connections at once (50)")
+    scan.add_argument(
+        "--allow-special",
+        action="append",
+        metavar="NET",
+        help="special address or network of your own that may be contacted, as 127.0.0.0/8; may be repeated",
+    )
+    scan.add_argument(
+        "--config", metavar="TOML", help="file with any of these, and [timeouts], [manners], [rules]"
+    )
+    scan.add_argument("--seed", type=int, metavar="S", help="decides the order of the contacts (0)")
+    scan.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
+    scan.set_defaults(run=_scan)
+
+
+def _add_show(commands: Any) -> None:
+    show = commands.add_parser(
+        "show", help="print what a snapshot holds", description="Print what a snapshot holds."
+    )
+    show.add_argument("path", metavar="DIR", help="snapshot directory")
+    show.add_argument("--domain", metavar="DOMAIN", help="print this domain's page instead")
+    show.add_argument("--table", metavar="NAME", help="print this table as CSV instead (lists as JSON)")
+    show.set_defaults(run=_show)
+
+
+def _add_lab(commands: Any) -> None:
+    lab = commands.add_parser(
+        "lab",
+        help="run a small mail Internet on loopback to scan",
+        description="Run a small mail Internet on loopback (DNS, MX hosts, policy hosts) and print how to scan it.",
+    )
+    lab.add_argument("--domains", type=int, default=200, metavar="N", help="how many domains (200)")
+    lab.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the world (1)")
+    lab.set_defaults(run=_lab)
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="the whole way on a lab, without network: lab, scan, summary",
+        description="Start the lab, scan it, and print what came out. No network and no root needed.",
+    )
+    demo.add_argument(
+        "-o", "--output", default="rtls-demo", metavar="DIR", help="directory for the results (./rtls-demo)"
+    )
+    demo.add_argument("--domains", type=int, default=200, metavar="N", help="how many domains (200)")
+    demo.set_defaults(run=_demo)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the `rtls` command; gives the exit code."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from rtls_analysis import __version__
+
+        print(f"rtls_analysis {__version__}")
+        return OK
+    if arguments.command is None:
+        parser.print_help()
+        return USAGE
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except KeyboardInterrupt as interrupt:
+        print(f"rtls: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"rtls: {error.strerror or error}{where}", file=sys.stderr)
+        return USAGE
+    except Exception as error:
+        if not _is_problem(error):
+            raise
+        print(f"rtls: {error}", file=sys.stderr)
+        return USAGE
+
+
+def _is_problem(error: Exception) -> bool:
+    """Whether this is one of the package's own clear lines to the caller."""
+    import rtls_analysis as rtls
+
+    return isinstance(error, (rtls.ScanProblem, rtls.ListProblem, rtls.StoreProblem, rtls.ResolverProblem))
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+    from rtls_analysis.scanner.targets import make_targets, read_list
+
+    names = [name for name in arguments.domains if name != "-"]
+    sources = [arguments.input] if arguments.input else []
+    sources += ["-"] if "-" in arguments.domains else []
+    targets = make_targets(names)
+    for source in sources:
+        targets += read_list(source)
+    if not targets:
+        raise rtls.ListProblem("no domain to scan: give DOMAIN, or a list with -i FILE")
+    options: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in (
+            "ehlo_name",
+            "contact",
+            "resolver",
+            "ca_file",
+            "smtp_port",
+            "https_port",
+            "concurrency",
+            "allow_special",
+            "config",
+            "seed",
+        )
+    }
+    snapshot = rtls.scan(
+        [(target.domain, target.rank) for target in targets],
+        arguments.output,
+        progress=not arguments.quiet,
+        **options,
+    )
+    if arguments.output is None:
+        for domain in snapshot.domains["domain"]:
+            print(rtls.DomainPage(snapshot, domain))
+    elif not arguments.quiet:
+        print(snapshot)
+        print(f"\nStored in {arguments.output}; rtls show {arguments.output} prints it again.")
+    bad = snapshot.table("domains", columns=["domain", "detail"], where={"mx_state": "bad_name"})
+    for name, why in zip(bad["domain"], bad["detail"], strict=True):
+        print(f"rtls: not scanned: {why or name}", file=sys.stderr)
+    if warning := snapshot.manifest["resolver"]["warning"]:
+        print(f"rtls: {warning}", file=sys.stderr)
+    return UNREADABLE if len(bad) else OK
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+
+    snapshot = rtls.open_snapshot(arguments.path)
+    if arguments.table:
+        from rtls_analysis.schema import write_csv
+
+        try:
+            frame = snapshot.table(arguments.table)
+        except ValueError as error:
+            raise rtls.StoreProblem(str(error)) from None
+        write_csv(frame, sys.stdout)
+    elif arguments.domain:
+        from rtls_analysis.standards.names import NameProblem, to_ascii
+
+        try:
+            print(rtls.DomainPage(snapshot, to_ascii(arguments.domain)))
+        except (KeyError, NameProblem):
+            raise rtls.StoreProblem(f"{arguments.path} has no domain {arguments.domain!r}") from None
+    else:
+        print(snapshot)
+    return OK
+
+
+def _lab(arguments: argparse.Namespace) -> int:
+    from rtls_analysis.lab import print_and_serve
+
+    print_and_serve(arguments.domains, arguments.seed)
+    return OK
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+    from rtls_analysis.lab import start_lab
+
+    out = Path(arguments.output)
+    folder = out / "scan"
+    number = 1
+    while folder.exists():  # an earlier demo's results are not overwritten
+        number += 1
+        folder = out / f"scan-{number}"
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"Starting a lab of {arguments.domains:,} domains on loopback, and scanning it ...", flush=True)
+    with start_lab(domains=arguments.domains, seed=1) as lab:
+        snapshot = rtls.scan(lab.domains, folder, **lab.scan_options)
+    print(f"\n{snapshot}\n")
+    print(
+        f"Stored in {folder}. Look at a domain: rtls show {folder} --domain {snapshot.domains['domain'].iloc[0]}"
+    )
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
