@@ -644,7 +644,7 @@ def rows_of(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
         column = table.by_name.get(name)
         values = frame[name]
         if column is not None and column.kind in (Kind.LIST, Kind.BYTES):
-            columns[name] = list(values.array)
+            columns[name] = [None if value is pd.NA else value for value in values.array]
         elif column is not None and column.kind is Kind.TIME:
             columns[name] = [None if pd.isna(value) else value.to_pydatetime() for value in values]
         else:
