@@ -158,6 +158,7 @@ def _is_problem(error: Exception) -> bool:
 
 def _scan(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
+    from rtls_analysis.scanner.options import read_opt_out
     from rtls_analysis.scanner.targets import make_targets, read_list
 
     names = [name for name in arguments.domains if name != "-"]
@@ -183,6 +184,8 @@ def _scan(arguments: argparse.Namespace) -> int:
             "seed",
         )
     }
+    if arguments.opt_out:
+        options["opt_out"] = read_opt_out(arguments.opt_out)
     snapshot = rtls.scan(
         [(target.domain, target.rank) for target in targets],
         arguments.output,

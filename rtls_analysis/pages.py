@@ -233,6 +233,8 @@ class DomainPage:
 
     def _mx_step(self) -> Step:
         row = self._row
+        if row["mx_state"] is None:
+            return Step("MX lookup", "not looked up", Mark.OPEN)
         state, security = MxState(row["mx_state"]), DnsSecurity(row["mx_dnssec"])
         lines = tuple(f"{mx['preference']} {mx['mx_host']}" for mx in self._mx)
         seen = {

@@ -228,6 +228,7 @@ class SnapshotWriter:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise StoreProblem(
                 f"another process is writing to {out}; let it end, or give a new directory"
             ) from None

@@ -493,6 +493,9 @@ class Judge:
     def _sum_up(domain: Row, hops: Sequence[HopResult]) -> dict[str, Any]:
         if not hops:
             state = domain["mx_state"]
+            if state is None:  # opted out, not looked up
+                share = DomainShare.NOT_TESTED
+                return {**dict.fromkeys(_QUESTIONS, share), "obstacle": Obstacle.UNKNOWN, "obstacles": ()}
             failed = state == MxState.DNS_FAILURE
             share = DomainShare.UNKNOWN if failed else DomainShare.NOT_APPLICABLE
             obstacle = Obstacle.DNS_ERROR if failed else Obstacle.NO_MX

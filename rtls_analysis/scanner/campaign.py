@@ -16,6 +16,7 @@ from rtls_analysis.scanner.addresses import AllowedNetworks, families
 from rtls_analysis.scanner.engine import Engine
 from rtls_analysis.scanner.loop import run_sync
 from rtls_analysis.scanner.options import Manners, Options, ScanProblem, Timeouts, make_options
+from rtls_analysis.scanner.politeness import OptOut
 from rtls_analysis.scanner.resolver import Resolver
 from rtls_analysis.scanner.targets import ListProblem, Target, make_targets, read_list
 from rtls_analysis.standards.certificates import Roots
@@ -62,6 +63,7 @@ def scan(
     https_port: int | None = None,
     concurrency: int | None = None,
     allow_special: Sequence[str] | None = None,
+    opt_out: Sequence[str] | None = None,
     timeouts: Timeouts | Mapping[str, float] | None = None,
     manners: Manners | Mapping[str, Any] | None = None,
     rules: Rules | Mapping[str, Any] | None = None,
@@ -95,6 +97,8 @@ def scan(
         Connections at once (50).
     allow_special
         Special addresses or networks that may be contacted, such as ``"127.0.0.0/8"`` for a lab: your own.
+    opt_out
+        Domains, MX hosts and networks of those who asked to be left alone.
     timeouts, manners, rules
         Records, or mappings of their fields: `Timeouts`, `Manners`, and the reading of the RFCs (see `judge`).
     seed
@@ -129,6 +133,7 @@ def scan(
             "https_port": https_port,
             "concurrency": concurrency,
             "allow_special": allow_special,
+            "opt_out": opt_out,
             "timeouts": timeouts,
             "manners": manners,
             "rules": rules,
@@ -165,6 +170,7 @@ async def _scan(
 ) -> Snapshot:
     try:
         AllowedNetworks(options.allow_special)
+        OptOut(options.opt_out)
     except ValueError as problem:
         raise ScanProblem(str(problem)) from None
     roots = _roots(options)
@@ -234,6 +240,7 @@ def _identity(targets: Sequence[Target], options: Options, roots: Roots) -> dict
         "smtp_port": options.smtp_port,
         "https_port": options.https_port,
         "allow_special": sorted(options.allow_special),
+        "opt_out": sorted(options.opt_out),
         "roots_sha256": roots.sha256,
         "seed": options.seed,
     }

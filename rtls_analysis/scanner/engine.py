@@ -25,7 +25,7 @@ from rtls_analysis.providers import provider_of
 from rtls_analysis.scanner.addresses import AllowedNetworks, families, special_reason
 from rtls_analysis.scanner.options import Options
 from rtls_analysis.scanner.policy_fetch import fetch_policy
-from rtls_analysis.scanner.politeness import Job, Scheduler
+from rtls_analysis.scanner.politeness import Job, OptOut, Scheduler
 from rtls_analysis.scanner.probe import ProbeTarget, not_contacted, probe
 from rtls_analysis.scanner.resolver import Resolver
 from rtls_analysis.scanner.smtp_client import Limits
@@ -63,6 +63,7 @@ class Engine:
         self.roots = roots
         self.progress = progress
         self.allowed = AllowedNetworks(options.allow_special)
+        self.opted_out = OptOut(options.opt_out)
         self.families = families()
         times = options.timeouts
         self.limits = Limits(
@@ -118,15 +119,15 @@ class Engine:
     async def _look_up(self, target: Target) -> dict[str, Any]:
         """Look a domain up: MX, the MTA-STS and TLSRPT records, and each MX host."""
         row: dict[str, Any] = {"domain": target.domain, "rank": target.rank}
-        if target.problem:
+        if target.problem or self.opted_out.names(target.domain):
             row.update(
-                mx_state=MxState.BAD_NAME,
+                mx_state=MxState.BAD_NAME if target.problem else None,
                 mx_dnssec=DnsSecurity.NOT_TESTED,
                 mx_canonical=target.domain,
                 mx=[],
                 sts_record=StsRecordState.NOT_TESTED,
                 tlsrpt=TlsrptState.NOT_TESTED,
-                detail=target.problem,
+                detail=target.problem or "opted out, not looked up",
                 scanned_at=dt.datetime.now(dt.UTC).isoformat(),
             )
             return row
@@ -325,6 +326,8 @@ class Engine:
         """Give the row of a pair that is not contacted, or None where it is."""
         if reason := self.special(target.address):
             return not_contacted(target, SessionOutcome.ADDRESS_REFUSED, f"special address: {reason}")
+        if self.opted_out.names(target.mx_host) or self.opted_out.covers(target.address):
+            return not_contacted(target, SessionOutcome.OPTED_OUT, "opted out")
         if not self.allowed.allows(target.address):
             is_v6 = ":" in target.address
             if not self.families[is_v6]:
@@ -397,6 +400,7 @@ class Engine:
         host = f"mta-sts.{domain}"
         answers = [await self.resolver.ask(host, "A"), await self.resolver.ask(host, "AAAA")]
         addresses = [address for answer in answers for address in answer.records]
+        addresses = [address for address in addresses if not self.opted_out.covers(address)]
         reasons = {address: self.special(address) for address in addresses}
         usable = [
             address

@@ -9,10 +9,12 @@ from __future__ import annotations
 import heapq
 import ipaddress
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from rtls_analysis.scanner.options import Manners
+from rtls_analysis.standards.names import to_ascii
 
 
 def prefix_of(address: str) -> str:
@@ -23,6 +25,37 @@ def prefix_of(address: str) -> str:
     """
     bits = 48 if ":" in address else 24
     return str(ipaddress.ip_network((address, bits), strict=False))
+
+
+class OptOut:
+    """Those who asked to be left alone: domains (with what is below them), MX hosts and networks.
+
+    Raises
+    ------
+    ValueError
+        An entry is neither a name nor an address or network.
+    """
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        self._names: set[str] = set()
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for entry in entries:
+            try:
+                self._networks.append(ipaddress.ip_network(entry, strict=False))
+            except ValueError:
+                self._names.add(to_ascii(entry))  # a NameProblem is a ValueError that says what came
+
+    def names(self, name: str) -> bool:
+        """Whether a domain or an MX host opted out, itself or by a name above it."""
+        labels = name.split(".")
+        return any(".".join(labels[at:]) in self._names for at in range(len(labels)))
+
+    def covers(self, address: str) -> bool:
+        """Whether an address lies in a network that opted out."""
+        if not self._networks:
+            return False
+        known = ipaddress.ip_address(address)
+        return any(known in network for network in self._networks)
 
 
 @dataclass(slots=True, eq=False)

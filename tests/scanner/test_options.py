@@ -1,0 +1,98 @@
+"""Options of a scan: where they come from, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rtls_analysis.scanner import options
+from rtls_analysis.scanner.options import ScanProblem, configure, make_options, read_opt_out
+
+WHO = {"ehlo_name": "probe.example.org", "contact": "me@example.org"}
+
+
+@pytest.fixture(autouse=True)
+def _nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "_configured", {})
+    monkeypatch.delenv("RTLS_EHLO_NAME", raising=False)
+    monkeypatch.delenv("RTLS_CONTACT", raising=False)
+
+
+def test_who_scans_is_never_guessed() -> None:
+    """Without EHLO name and contact one line says how to give them."""
+    with pytest.raises(
+        ScanProblem, match=r"no EHLO name and no contact: .*rtls\.configure.*--ehlo-name.*RTLS_CONTACT"
+    ):
+        make_options({})
+    with pytest.raises(ScanProblem, match=r"^no contact"):
+        make_options({"ehlo_name": "probe.example.org"})
+
+
+def test_arguments_go_before_file_before_configure_before_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest word counts."""
+    monkeypatch.setenv("RTLS_EHLO_NAME", "env.example.org")
+    monkeypatch.setenv("RTLS_CONTACT", "env@example.org")
+    assert make_options({}).ehlo_name == "env.example.org"
+    configure(ehlo_name="configured.example.org")
+    assert make_options({}).ehlo_name == "configured.example.org"
+    file = tmp_path / "scan.toml"
+    file.write_text(
+        'ehlo-name = "file.example.org"\nconcurrency = 7\n[manners]\npause = 5\n[rules]\nname_rule = "literal"\n'
+    )
+    held = make_options({}, file)
+    assert (held.ehlo_name, held.concurrency, held.manners.pause) == ("file.example.org", 7, 5)
+    assert held.rules.name_rule == "literal"
+    assert held.contact == "env@example.org"
+    assert make_options({"ehlo_name": "argument.example.org"}, file).ehlo_name == "argument.example.org"
+
+
+WRONG = [
+    ("an EHLO name without a dot", {"ehlo_name": "laptop"}, "has no dot"),
+    ("an EHLO name that is none", {"ehlo_name": "a b"}, "not a name for EHLO"),
+    ("a contact that reaches nobody", {"contact": "me"}, "give a mail address"),
+    ("a port out of range", {"smtp_port": 70000}, "from 1 to 65535"),
+    ("a port that is text", {"smtp_port": "25"}, "whole number"),
+    ("no connection at all", {"concurrency": 0}, "from 1 to"),
+    ("an unknown option", {"speed": 1}, "no option speed"),
+    ("an unknown time limit", {"timeouts": {"hello": 1}}, "no timeouts hello"),
+    ("a negative time limit", {"timeouts": {"connect": -1}}, "give a number"),
+    ("a manner of the wrong kind", {"manners": {"own_addresses": 1}}, "true or false"),
+    ("an unknown rule", {"rules": {"mood": "mild"}}, "mood"),
+    ("an unknown mode", {"rules": {"sts_modes": ["strict"]}}, "strict"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), [pytest.param(g, m, id=why) for why, g, m in WRONG])
+def test_a_wrong_option_is_one_clear_error(given: dict[str, Any], message: str) -> None:
+    """The error says what came and what would do."""
+    with pytest.raises(ScanProblem, match=message):
+        make_options({**WHO, **given})
+
+
+@pytest.mark.parametrize("text", ["[192.0.2.1]", "[IPv6:2001:db8::1]", "Probe.Example.org."])
+def test_an_address_in_brackets_will_do(text: str) -> None:
+    """Whoever has no name greets with the address, as RFC 5321 §4.1.3 has it."""
+    assert make_options({**WHO, "ehlo_name": text}).ehlo_name.strip("[]")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("x = ", "no TOML"), ("speed = 1", "no option speed"), (None, "cannot read")]
+)
+def test_a_wrong_file_is_one_clear_error(tmp_path: Path, text: str | None, message: str) -> None:
+    """The error names the file."""
+    file = tmp_path / "scan.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ScanProblem, match=message):
+        make_options(dict(WHO), file)
+
+
+def test_opt_out_list(tmp_path: Path) -> None:
+    """One entry a line, comments passed over."""
+    file = tmp_path / "optout"
+    file.write_text("# asked us\nexample.org # 2026\n\n192.0.2.0/24\n")
+    assert read_opt_out(file) == ["example.org", "192.0.2.0/24"]
