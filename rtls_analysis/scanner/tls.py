@@ -7,6 +7,7 @@ and `standards.dane`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
 import sys
@@ -350,6 +351,14 @@ class TlsPump:
             self.failure = self.failure or failure_reason(error)
         return self._to_server.read()
 
+    def finish(self) -> bytes:
+        """End TLS in good order: gives our close_notify, or nothing where there is none to send."""
+        if not self.established or self.failure:
+            return b""
+        with contextlib.suppress(ssl.SSLError):  # wants the server's own, which nobody waits for
+            self._tls.unwrap()
+        return self._to_server.read()
+
     def facts(self) -> TlsFacts:
         """What the handshake settled; it must be `established`."""
         version = self._tls.version() or ""
@@ -368,7 +377,7 @@ class TlsPump:
         data = self.plaintext + data
         if (header := _RECORD_HEADER.search(data, searched)) is None:
             self.plaintext = data
-            if len(data) > PLAINTEXT_BUDGET:
+            if len(data) >= PLAINTEXT_BUDGET + 5:  # the last four may begin a header
                 self.failure = "plaintext without end in place of the handshake"
             return b""
         self.spoke_tls = True
