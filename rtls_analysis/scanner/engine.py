@@ -377,7 +377,7 @@ class Engine:
             self.writer.append("certificates", row)
 
     def _attempt(
-        self, job: Job, purpose: Purpose, started_at: dt.datetime, outcome: str, **whose: str
+        self, job: Job, purpose: Purpose, started_at: dt.datetime, outcome: str, **more: Any
     ) -> None:
         self.writer.append(
             "attempts",
@@ -389,7 +389,7 @@ class Engine:
                 "started_at": started_at,
                 "ended_at": dt.datetime.now(dt.UTC),
                 "outcome": outcome,
-                **whose,
+                **more,
             },
         )
 
@@ -437,16 +437,24 @@ class Engine:
 
     async def _fetch(self, job: Job, domain: str, addresses: list[str]) -> tuple[bool, Callable[[], None]]:
         host = f"mta-sts.{domain}"
-        started_at = dt.datetime.now(dt.UTC)
         fetch = await fetch_policy(
             host,
             addresses,
             roots=self.roots,
             port=self.options.https_port,
             deadline=self.options.timeouts.policy,
+            user_agent=f"rtls_analysis ({self.options.contact})",
         )
-        outcome = fetch.state or f"http {fetch.http_status}"
-        self._attempt(job, Purpose.POLICY, started_at, outcome, domain=domain)
+        for made in fetch.attempts:
+            self._attempt(
+                job,
+                Purpose.POLICY,
+                made.started_at,
+                made.outcome,
+                ended_at=made.ended_at,
+                address=made.address,
+                domain=domain,
+            )
 
         def store() -> None:
             self._keep_certificates(fetch.chain)
