@@ -482,10 +482,12 @@ class Roots:
     """The certificates at which a path may end (RFC 5280 §6.1.1 (d)), and what chains amount to under them.
 
     Make it once: chains that many hosts share are searched once. `pem` is the text it was made from, `sha256`
-    the fingerprint of that text in hexadecimal.
+    the fingerprint of that text in hexadecimal. `keys` are trusted as if they were roots' (RFC 7671 §5.2.3).
     """
 
-    def __init__(self, pem: bytes, ders: Iterable[bytes], keys: Sequence[PublicKeyTypes] = ()) -> None:
+    def __init__(
+        self, ders: Iterable[bytes], keys: Iterable[PublicKeyTypes | None] = (), *, pem: bytes = b""
+    ) -> None:
         self.pem = pem
         self.sha256 = hashlib.sha256(pem).hexdigest()
         links = [link for der in ders if (link := _link(der)) is not None]
@@ -506,7 +508,7 @@ class Roots:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             certificates = x509.load_pem_x509_certificates(pem)
-        return cls(pem, (_der(certificate) for certificate in certificates))
+        return cls((_der(certificate) for certificate in certificates), pem=pem)
 
     @classmethod
     def builtin(cls) -> Roots:
