@@ -233,6 +233,7 @@ DOMAINS = Table(
         _list("sts_texts", "TXT strings found at _mta-sts"),
         _word("sts_policy", StsPolicyState, "what fetching and reading the policy came to", verdict=True),
         _text("sts_policy_text", "policy body as served, escaped where it is not UTF-8"),
+        _count("sts_policy_bytes", "length of the policy body, as far as it was read"),
         _count("sts_http_status", "HTTP status of the policy host"),
         _text("sts_detail", "why there is no valid policy, or what is odd about it", verdict=True),
         _text("sts_content_type", "media type under which the policy was served"),

@@ -264,6 +264,7 @@ class Judge:
             int(status),
             domain.get("sts_content_type"),
             None if text is None else _body(text),
+            size=domain.get("sts_policy_bytes"),
             strict_media_type=self.rules.strict_media_type,
         )
         columns["sts_policy"] = check.state
@@ -466,15 +467,13 @@ class Judge:
         match: bool | None = None
         if policy is not None and policy.mode is not StsMode.NONE:
             match = matches_mx(policy.mx, row["mx_host"])
-        verdicts = [hop.verdict for hop in hops]
         return {
             "sts_match": match,
             "secured_by": self._secured_by(domain, policy, match, told),
             "dane": domain_share(hop.dane for hop in hops),
             "requiretls_ready": domain_share(hop.requiretls_ready for hop in hops),
             "requiretls_ready_testing": domain_share(hop.requiretls_ready_testing for hop in hops),
-            "obstacle": domain_obstacle(verdicts) if verdicts else Obstacle.NO_MX,
-            "obstacles": _union(verdicts) if verdicts else (Obstacle.NO_MX,),
+            **_obstacles(hops),
         }
 
     def _secured_by(self, domain: Row, policy: StsPolicy | None, match: bool | None, told: bool) -> SecuredBy:
@@ -503,14 +502,11 @@ class Judge:
         columns: dict[str, Any] = {
             question: domain_share(getattr(hop, question) for hop in hops) for question in _QUESTIONS
         }
-        verdicts = [hop.verdict for hop in hops]
-        columns["obstacle"] = domain_obstacle(verdicts)
-        columns["obstacles"] = _union(verdicts)
-        return columns
+        return {**columns, **_obstacles(hops)}
 
 
 def _body(text: str) -> bytes:
-    """Give the policy body back from its stored text; a replacement character stands for a byte that is not UTF-8."""
+    """Give the policy body back from its stored text; a replacement character stands for bytes that are not UTF-8."""
     return text.encode("utf-8").replace("\ufffd".encode(), b"\xff")
 
 
@@ -518,9 +514,16 @@ def _via_mx(domain: Row) -> bool:
     return bool(domain["mx_state"] != MxState.IMPLICIT_MX)
 
 
-def _union(verdicts: Iterable[HopVerdict]) -> tuple[Obstacle, ...]:
-    found = {obstacle for verdict in verdicts for obstacle in verdict.obstacles}
-    return tuple(obstacle for obstacle in Obstacle if obstacle in found and obstacle is not Obstacle.NONE)
+def _obstacles(hops: Sequence[HopResult]) -> dict[str, Any]:
+    """Sum up what stops a message at these addresses; those left out do not decide where another is left."""
+    if not hops:
+        return {"obstacle": Obstacle.NO_MX, "obstacles": (Obstacle.NO_MX,)}
+    contacted = [hop for hop in hops if hop.requiretls_ready is not Answer.LEFT_OUT]
+    found = {obstacle for hop in hops for obstacle in hop.verdict.obstacles}
+    return {
+        "obstacle": domain_obstacle(hop.verdict for hop in contacted or hops),
+        "obstacles": tuple(obstacle for obstacle in Obstacle if obstacle in found),
+    }
 
 
 # -- a whole snapshot ----------------------------------------------------------------------------------------

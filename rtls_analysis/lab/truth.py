@@ -184,7 +184,8 @@ def _sum_up(hops: Sequence[_Hop], questions: Iterable[str]) -> dict[str, Any]:
     row: dict[str, Any] = {question: _share(hop.answers[question] for hop in hops) for question in questions}
     if not hops:
         return {**row, "obstacle": "no_mx", "obstacles": ["no_mx"]}
-    firsts = [hop.obstacle for hop in hops]
+    asked = [hop for hop in hops if hop.answers["requiretls_ready"] != "left_out"]
+    firsts = [hop.obstacle for hop in asked or hops]
     if "" in firsts:
         row["obstacle"] = ""
     elif still_open := [word for word in _READINESS_OPEN if word in firsts]:

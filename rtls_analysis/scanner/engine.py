@@ -464,6 +464,7 @@ class Engine:
                 fetch.detail,
                 sts_http_status=fetch.http_status if fetch.state is None else None,
                 sts_content_type=fetch.content_type,
+                sts_policy_bytes=None if fetch.body is None else len(fetch.body),
                 sts_policy_text=None if fetch.body is None else fetch.body.decode("utf-8", "replace"),
                 sts_address=fetch.address,
                 sts_chain_sha256=[describe_certificate(der).sha256 for der in fetch.chain],

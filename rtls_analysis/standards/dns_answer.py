@@ -35,12 +35,12 @@ FAILURES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """One question and what came of it.
+    r"""One question and what came of it.
 
     `security` is ERROR exactly where `status` is one of `FAILURES`. `canonical` is the name at the end of the
     aliases (`aliases` lists the names on the way, the question's own first); without an alias it is `name`.
     `records` are the records of the type asked for in presentation form; TXT records are their strings joined
-    without spaces, undecodable bytes as ``\\xNN``.
+    without spaces, undecodable bytes as ``\xNN``.
     """
 
     name: str
