@@ -519,6 +519,22 @@ _ISO = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = 60_000_000
+_STAMP_END = re.compile(
+    rb"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+    rb"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z| ?[+-]\d\d:?\d\d)?"
+    rb"|@[0-9a-f]{24})[ \t]+"
+).match
+
+
+def stamp_end(line: bytes, start: int = 0) -> int:
+    """Where the text behind a time stamp at `start` begins; `start` itself where there is no stamp.
+
+    >>> line = b"2026-01-02T03:04:05.123Z [INFO] loaded"
+    >>> line[stamp_end(line):]
+    b'[INFO] loaded'
+    """
+    match = _STAMP_END(line, start)
+    return start if match is None else match.end()
 
 
 def zone_of(timezone: str | tzinfo | None) -> tzinfo | None:
@@ -584,7 +600,7 @@ class Clock:
             self._last = b""
 
     def at(self, line: bytes) -> int | None:
-        """The time at which a line begins (RFC 3164, RFC 3339, or date and time with a space); `None`: none."""
+        """The time at which a line begins (RFC 3164, RFC 3339, date and time with a space, TAI64N); `None`: none."""
         try:
             if line[3] == 32:
                 stamp = line[:15]
@@ -608,6 +624,9 @@ class Clock:
                         int(line[14:16]) * _MINUTE + int(line[17:19]) * 1_000_000 + int(line[20:26])
                     )
                 return at
+            if line[0] == 64:
+                # Two to the 62nd and ten seconds before 1970; daemontools knows no leap seconds.
+                return (int(line[1:17], 16) - 4611686018427387914) * 1_000_000 + int(line[17:25], 16) // 1000
             return self._iso(line)
         except (IndexError, ValueError):
             return None

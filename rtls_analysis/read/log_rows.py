@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from rtls_analysis.outcomes import Action, RequireTls, TlsLevel, TlsOutcome, Told
 from rtls_analysis.read.lines import Clock
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 PART_ROWS = 50_000
 SAMPLES = 3
 SAMPLE_CHARACTERS = 300
+MAX_SHARED = 50_000
 
 
-# Identity, not equality, keys these: readers intern them, and a part counts its distinct ones by `id`.
-@dataclass(frozen=True, eq=False, slots=True)
+# Rows share these: `Sink.share` gives one object for equal ones, and a part of a table tells them apart by `id`.
+@dataclass(frozen=True, slots=True)
 class Relay:
     """A next hop; a local mailbox has no address and no port."""
 
@@ -33,7 +34,7 @@ class Relay:
     port: int | None = None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class Tls:
     """What is known of TLS and REQUIRETLS in one attempt.
 
@@ -60,7 +61,7 @@ class Service:
     first_tls: int | None = None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class Result:
     """How an attempt ended."""
 
@@ -72,7 +73,7 @@ class Result:
     attempted: bool = True
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Which reader saw a line, and which host wrote it."""
 
@@ -208,21 +209,22 @@ FOREIGN = frozenset({OTHER_PROGRAM, NOT_A_LOG_LINE, EMPTY, TOO_LONG})
 
 
 class Feed(Protocol):
-    """What handles the lines of one source."""
+    """What handles the lines of one source; the text begins at `start`."""
 
-    def __call__(self, source: Source, line: bytes, start: int, number: int, /) -> None: ...
+    def __call__(self, source: Source, line: bytes, start: int, number: int, /) -> None:
+        """Handle one line."""
 
 
 class Source:
-    """One process on one host as the log names it; readers keep what they know of the process here."""
+    """One process on one host as the log names it; readers keep what they know of the process in `state`."""
 
     __slots__ = ("feed", "host", "pid", "skipped", "state", "tag")
 
     def __init__(
         self,
-        host: bytes,
-        tag: bytes,
-        pid: bytes,
+        host: bytes = b"",
+        tag: bytes = b"",
+        pid: bytes = b"",
         feed: Feed | None = None,
         skipped: Skipped | None = None,
         state: Any = None,
@@ -234,21 +236,36 @@ class Source:
 
 
 class LogReader(Protocol):
-    """One mail server's log. State lives in the reader, so that it carries over from file to file."""
+    """One mail server's log. State lives in the reader, so that it carries over from file to file.
+
+    Every line a reader takes is counted once: `Sink.count` for what it understood, `Coverage.skip` for what gives
+    nothing. `number` is the line's place in the whole input, and goes into the rows.
+    """
 
     name: MailReader
 
     def source(self, host: bytes, tag: bytes, pid: bytes, text: bytes) -> Source | None:
-        """The handler of a syslog source, or `None` where the tag is not this server's."""
+        """The handler of a syslog source, `None` where it is not this server's; asked once for each source."""
         ...
 
-    def raw(self, line: bytes, number: int) -> bool:
-        """Handle a line of the server's own form; `False`: it is not one."""
+    def raw(self, source: Source, line: bytes, start: int, number: int) -> bool:
+        """Handle a line of the server's own form, which begins at `start`; `False`: it is not one.
+
+        What stands before `start` is the envelope, if any: a stamp that `Clock.at` reads from the line's beginning,
+        and the host and tag that `source` names (both empty without one).
+        """
+        ...
+
+    def drop(self, source: Source) -> None:
+        """Forget a source that this reader made."""
         ...
 
     def finish(self) -> None:
         """The input has ended: hand over what was held back."""
         ...
+
+
+Record = TypeVar("Record", Relay, Tls, Result, Origin)
 
 
 class Sink:
@@ -262,11 +279,22 @@ class Sink:
         self.connections: list[tuple[Any, ...]] = []
         self.wants_connections = connections
         self.wants_deliveries = deliveries
-        self.line: bytes = b""  # the line at hand in its syslog form, for readers of embedded forms
+        self._records: dict[Any, Any] = {}
+
+    def share(self, record: Record) -> Record:
+        """The one object that stands for all records equal to this one."""
+        if len(self._records) >= MAX_SHARED:
+            self._records.clear()
+        shared: Record = self._records.setdefault(record, record)
+        return shared
 
     def count(self, kind: str) -> None:
-        """Count a line as understood."""
+        """Count a line as understood, as ``exim delivery``."""
         self.understood[kind] = self.understood.get(kind, 0) + 1
+
+    def deliver(self, row: Delivery) -> None:
+        """Add a row of `deliveries`."""
+        self.deliveries.append(row)
 
     def connect(self, row: Connection) -> None:
         """Add a row of `connections`."""
@@ -380,7 +408,9 @@ def _times(values: Sequence[int | None]) -> pa.Array:
     return pa.array(values, pa.int64()).cast(pa.timestamp("us", "UTC"))
 
 
-def _spread(distinct: Sequence[Any], codes: pa.Array, values: Callable[[Sequence[Any]], pa.Array]) -> pa.Array:
+def _spread(
+    distinct: Sequence[Any], codes: pa.Array, values: Callable[[Sequence[Any]], pa.Array]
+) -> pa.Array:
     return values(distinct).take(codes)
 
 
@@ -437,9 +467,21 @@ def deliveries_table(rows: Sequence[tuple[Any, ...]], places: Places, until: int
 
     if not rows:
         return DELIVERIES.arrow_schema.empty_table()
-    number, at, origin, queue_id, message_id, sender, recipient, relay, transport, result, text, delay, tls = zip(
-        *rows, strict=True
-    )
+    (
+        number,
+        at,
+        origin,
+        queue_id,
+        message_id,
+        sender,
+        recipient,
+        relay,
+        transport,
+        result,
+        text,
+        delay,
+        tls,
+    ) = zip(*rows, strict=True)
     results, codes = _shared(result)
     files, lines = places.columns(number)
     columns = {

@@ -237,7 +237,9 @@ class PostfixReader:
         elif service == b"postsuper":
             feed = self._postsuper
         if feed is None:
-            skipped = self.sink.coverage.reason(f"postfix/{service.decode('ascii', 'replace')}: no deliveries")
+            skipped = self.sink.coverage.reason(
+                f"postfix/{service.decode('ascii', 'replace')}: no deliveries"
+            )
             return Source(host, tag, pid, skipped=skipped)
         queues = self.hosts.setdefault(host, {})
         queue = queues.get(instance)
@@ -252,7 +254,7 @@ class PostfixReader:
         process = Process(queue, origin, service, *known)
         return Source(host, tag, pid, feed=feed, state=process)
 
-    def raw(self, line: bytes, number: int) -> bool:
+    def raw(self, source: Source, line: bytes, start: int, number: int) -> bool:
         """Postfix has no form of its own beside syslog's."""
         return False
 
@@ -387,7 +389,15 @@ class PostfixReader:
             message.sender = sender
         result = self._result(Action.DELAYED, TlsOutcome.NOT_TLS, b"held", None, None, False)
         row = Delivery(
-            number, at, process.origin, message.queue_id, None, message.sender, recipient, result=result, text=text
+            number,
+            at,
+            process.origin,
+            message.queue_id,
+            None,
+            message.sender,
+            recipient,
+            result=result,
+            text=text,
         )
         message.held = message.held or []
         message.held.append(row)
@@ -425,7 +435,7 @@ class PostfixReader:
             if match is None:
                 self._other(source, line, start, number)
                 return
-        queue_id, recipient, relay_text, conn_use, delay, field, dsn, status, text = match.groups()
+        queue_id, recipient, relay_text, _conn_use, delay, field, dsn, status, text = match.groups()
         self.understood["postfix delivery"] += 1
         process: Process = source.state
         message = process.queue.messages.get(queue_id)
@@ -637,7 +647,9 @@ class PostfixReader:
                 if note is not None:
                     outcome = classify(note.decode("utf-8", "backslashreplace"), None)
                     outcome = outcome if outcome in _CERTIFICATE else TlsOutcome.OK
-                self._add_connection(process, source, number, line, relay, tls, outcome, how == b"reused", start)
+                self._add_connection(
+                    process, source, number, line, relay, tls, outcome, how == b"reused", start
+                )
             return
         match = _NOTE(line, start)
         if match is not None:
@@ -650,9 +662,13 @@ class PostfixReader:
             process.fresh = True
             if what == b"connect to":
                 if self.wants_connections:
-                    self._add_connection(process, source, number, line, relay, NO_TLS, TlsOutcome.NOT_TLS, None, start)
+                    self._add_connection(
+                        process, source, number, line, relay, NO_TLS, TlsOutcome.NOT_TLS, None, start
+                    )
                 return
-            process.notes[relay] = reason if what != b"SSL_connect error to" else b"SSL_connect error: " + reason
+            process.notes[relay] = (
+                reason if what != b"SSL_connect error to" else b"SSL_connect error: " + reason
+            )
             if what == b"SSL_connect error to" and self.wants_connections:
                 self._add_connection(
                     process, source, number, line, relay, Tls(TlsLevel.NONE), TlsOutcome.TLS_HANDSHAKE_FAILED, None,
@@ -738,7 +754,16 @@ class PostfixReader:
             self._emit_pending(process, source, None)
         process.pending.append(
             Connection(
-                number, self.at(line), process.origin, source.pid, None, known[0], tls, outcome, reused, line[start:]
+                number,
+                self.at(line),
+                process.origin,
+                source.pid,
+                None,
+                known[0],
+                tls,
+                outcome,
+                reused,
+                line[start:],
             )
         )
 

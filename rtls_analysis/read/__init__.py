@@ -1,0 +1,1 @@
+"""Files that mail leaves behind, read into tables: logs, bounces, TLS reports, Received fields."""
