@@ -76,6 +76,9 @@ def _add_scan(commands: Any) -> None:
         help="special address or network of your own that may be contacted, as 127.0.0.0/8; may be repeated",
     )
     scan.add_argument(
+        "--opt-out", metavar="FILE", help="domains, MX hosts and networks to leave alone, one a line"
+    )
+    scan.add_argument(
         "--config", metavar="TOML", help="file with any of these, and [timeouts], [manners], [rules]"
     )
     scan.add_argument("--seed", type=int, metavar="S", help="decides the order of the contacts (0)")

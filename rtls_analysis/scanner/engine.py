@@ -244,19 +244,20 @@ class Engine:
 
     async def _tlsa(self, bases: Iterable[str]) -> dict[str, Any]:
         """Ask the candidates in turn; the first with a secure RRset is the TLSA base domain (RFC 7672 §2.2.3)."""
-        found: dict[str, Any] = {"tlsa": (), "tlsa_base": None, "tlsa_dnssec": None, "tlsa_detail": ""}
+        held: dict[str, Any] | None = None  # unsigned records, or the denial
         for base in bases:
             answer = await self.resolver.ask(tlsa_name(base, self.options.smtp_port), "TLSA")
-            found["tlsa_dnssec"] = answer.security
-            if answer.failed:
-                found["tlsa_detail"] = f"TLSA: {answer.detail or answer.status}"
+            found = {
+                "tlsa": answer.records,
+                "tlsa_base": base if answer.records else None,
+                "tlsa_dnssec": answer.security,
+                "tlsa_detail": f"TLSA: {answer.detail or answer.status}" if answer.failed else "",
+            }
+            if answer.failed or (answer.records and answer.security is DnsSecurity.SECURE):
                 return found
-            if answer.records:
-                found["tlsa"] = answer.records
-                found["tlsa_base"] = base
-                if answer.security is DnsSecurity.SECURE:
-                    return found
-        return found
+            if held is None or (answer.records and not held["tlsa"]):
+                held = found
+        return held or {"tlsa": (), "tlsa_base": None, "tlsa_dnssec": None, "tlsa_detail": ""}
 
     def special(self, address: str) -> str:
         """Say why an address must not be contacted; empty where it may be."""
