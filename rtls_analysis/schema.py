@@ -344,6 +344,7 @@ SESSIONS = Table(
         _word("pkix", PkixState, "verdict on the chain for the MX host's name", verdict=True),
         _text("pkix_detail", "every reason in words", verdict=True),
         _flag("name_match", "the leaf names the MX host; missing without a certificate", verdict=True),
+        _flag("dns_id_match", "a DNS-ID does, not the common name alone, as MTA-STS asks", verdict=True),
         _word("dane", DaneState, "verdict on the chain against the host's secure TLSA records", verdict=True),
         _text("dane_detail", "the record that matched, or the reason why none did", verdict=True),
         _word("requiretls_plain", FeatureState, "REQUIRETLS before TLS: proves nothing, kept as a fact"),

@@ -1,21 +1,21 @@
 """A scan as a snapshot: a directory of Parquet parts per table with a manifest, or the same tables in memory.
 
 Nothing that was measured is lost: a row is on its way to the disk before the next one is asked for. While a
-scan runs, rows go to a journal (JSON Lines, one write a row); a journal that is full becomes a Parquet part,
-written under a temporary name, synced and renamed, and only then is the journal removed. After ``kill -9`` the
-journals are read back; a torn last line is the work in flight.
+scan runs, rows go to journals (JSON Lines, one write a row, one file per table and process); a journal that is full
+becomes a Parquet part, written under a temporary name, synced and renamed, and only then is the journal removed.
+After ``kill -9`` the journals are read back; a torn last line is the work in flight.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime as dt
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 ROOTS = "roots.pem"
-LOOKUPS = "lookups"  # the working table: what was found in DNS for each domain, until it can be judged
+LOOKUPS = "lookups"  # working table: what was found in DNS for each domain, until it can be judged
+POLICIES = "policies"  # working table: what came of fetching the MTA-STS policy of a domain
+VISITS = "visits"  # working table: sessions that a server pushed back, to be visited again
 _WORK = "_work"
-_ROWS_PER_PART = 50_000
+_ROWS_PER_PART = 10_000
 _QUESTIONS = [
     "starttls",
     "pkix",
@@ -102,82 +104,126 @@ def _revive(table: Table, row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-class Journal:
-    """The rows of one table while they arrive: a JSON Lines file that turns into Parquet parts.
+class Journals:
+    """The rows of a scan while they arrive: one JSON Lines file per table and writer, a new one when it is full.
 
-    `table` is None for a working table, which never becomes Parquet.
+    Several processes may write to one snapshot, each under a name of its own; files are only ever appended to by
+    the process that began them.
     """
 
-    def __init__(self, name: str, table: Table | None, root: Path) -> None:
-        self.name, self.table = name, table
-        self._work, self._parts = root / _WORK, root / name
-        self._rows = 0
-        self._file: BinaryIO | None = None
-        self._number = 0
-        if table is not None:
-            self._parts.mkdir(exist_ok=True)
-        for path in self._journals():
-            number = _number(path)
-            self._number = max(self._number, number)
-            if table is not None and self._part(number).exists():
-                path.unlink()  # became a part; only its removal was cut off
-        for path in self._parts.glob("part-*.parquet") if table is not None else ():
-            self._number = max(self._number, _number(path))
+    def __init__(self, root: Path, writer: str = "main") -> None:
+        self.root, self.writer = root, writer
+        self._files: dict[str, BinaryIO] = {}
+        self._rows: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
 
-    def _journals(self) -> list[Path]:
-        return sorted(self._work.glob(f"{self.name}-*.jsonl"))
-
-    def _part(self, number: int) -> Path:
-        return self._parts / f"part-{number:06d}.parquet"
-
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, table: str, row: Mapping[str, Any]) -> None:
         """Add a row; it has left this process when the call returns."""
-        if self._file is None:
-            self._number += 1
-            self._file = (self._work / f"{self.name}-{self._number:06d}.jsonl").open("ab", buffering=0)
-        self._file.write(json.dumps(row, default=_to_json, separators=(",", ":")).encode() + b"\n")
-        self._rows += 1
-        if self.table is not None and self._rows >= _ROWS_PER_PART:
-            self.close()
+        if (file := self._files.get(table)) is None:
+            file = self._open(table)
+        try:
+            _write_all(file, _encode(row).encode() + b"\n")
+        except OSError:  # a full disk: the line may be torn, nothing may follow it
+            self._files.pop(table).close()
+            raise
+        self._rows[table] += 1
+        if self._rows[table] >= _ROWS_PER_PART:
+            self._end(table)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows that are still in journals; a torn line is skipped."""
-        for path in self._journals():
-            with path.open("rb") as file:
-                for line in file:
-                    try:
-                        row = json.loads(line)
-                    except ValueError:
-                        continue  # the write that a kill cut off
-                    yield row if self.table is None else _revive(self.table, row)
+    def _open(self, table: str) -> BinaryIO:
+        if table not in self._numbers:
+            label = f"{table}-{self.writer}-"
+            held = [*(self.root / _WORK).glob(f"{label}*.jsonl")]
+            held += (self.root / table).glob(f"part-{self.writer}-*.parquet")
+            self._numbers[table] = max(map(_number, held), default=0)
+        self._numbers[table] += 1
+        path = self.root / _WORK / f"{table}-{self.writer}-{self._numbers[table]:06d}.jsonl"
+        file = self._files[table] = path.open("ab", buffering=0)
+        self._rows[table] = 0
+        return file
+
+    def _end(self, table: str) -> None:
+        file = self._files.pop(table)
+        os.fsync(file.fileno())
+        file.close()
 
     def close(self) -> None:
-        """Turn what is in the journals into parts (a working table keeps its journals)."""
-        if self._file is not None:
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
-        self._rows = 0
-        if self.table is None:
-            return
-        from rtls_analysis.schema import to_arrow
-
-        for path in self._journals():
-            with path.open("rb") as file:
-                rows = list(_whole_rows(self.table, file))
-            if rows:
-                write_part(self._part(_number(path)), to_arrow(self.table, rows))
-            path.unlink()
+        """Put all rows on the disk and let go of the files."""
+        for table in list(self._files):
+            self._end(table)
 
 
-def _whole_rows(table: Table, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            yield _revive(table, json.loads(line))
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    written = file.write(data)
+    while written < len(data):
+        written += file.write(data[written:])
+
+
+_encode = json.JSONEncoder(default=_to_json, separators=(",", ":")).encode
+
+
+def _journals(root: Path, table: str) -> list[Path]:
+    return sorted((root / _WORK).glob(f"{table}-*.jsonl"))
+
+
+def _part_of(root: Path, journal: Path) -> Path:
+    """Give the part that a journal becomes; once it is there, the journal is history."""
+    table, _dash, rest = journal.stem.partition("-")
+    return root / table / f"part-{rest}.parquet"
+
+
+def _rows_in(path: Path, table: Table | None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a journal; a line that a kill cut off is skipped."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            yield row if table is None else _revive(table, row)
 
 
 def _number(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
+
+
+class TableWriter:
+    """Writes a whole table anew, beside the old one, and puts it in its place with `finish`."""
+
+    def __init__(self, folder: Path, table: Table) -> None:
+        self._folder, self._table = folder, table
+        self._old = list(folder.glob("part-*.parquet"))
+        self._first = max(map(_number, self._old), default=0) + 1
+        self._batch: list[Mapping[str, Any]] = []
+        self._written: list[Path] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self._batch.append(row)
+        if len(self._batch) >= _ROWS_PER_PART:
+            self._flush()
+
+    def _flush(self) -> None:
+        from rtls_analysis.schema import to_arrow
+
+        path = self._folder / f"part-main-{self._first + len(self._written):06d}.parquet"
+        write_part(_hidden(path), to_arrow(self._table, self._batch))
+        self._written.append(path)
+        self._batch.clear()
+
+    def finish(self) -> None:
+        """Let the new parts take the place of the old ones."""
+        if self._batch or not self._written:
+            self._flush()
+        for path in self._old:
+            path.unlink()
+        for path in self._written:
+            _hidden(path).replace(path)
+        _sync_directory(self._folder)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 class SnapshotWriter:
@@ -186,7 +232,7 @@ class SnapshotWriter:
     Parameters
     ----------
     out
-        The directory, made if need be; None keeps the tables in memory.
+        The directory, made if need be. Without one it is a temporary one, which `snapshot` takes into memory.
     manifest
         What was scanned, how, and by which rules. Its `scan` entry identifies the scan: a directory that
         holds another one is refused.
@@ -200,16 +246,14 @@ class SnapshotWriter:
     """
 
     def __init__(self, out: Path | None, manifest: Mapping[str, Any], roots_pem: bytes) -> None:
-        self.path = out
+        self.is_temporary = out is None
+        self.path = Path(tempfile.mkdtemp(prefix="rtls-")) if out is None else out
         self.roots_pem = roots_pem
         self.manifest: dict[str, Any] = dict(manifest)
         self.resumed = False
-        self._memory: dict[str, list[dict[str, Any]]] = {table.name: [] for table in SNAPSHOT_TABLES}
-        self._memory[LOOKUPS] = []
-        self._journals: dict[str, Journal] = {}
         self._lock: BinaryIO | None = None
-        if out is not None:
-            self._open(out)
+        self._open(self.path)
+        self._own = Journals(self.path)
 
     def _open(self, out: Path) -> None:
         if out.exists() and not out.is_dir():
@@ -240,91 +284,83 @@ class SnapshotWriter:
             _write_whole(out / ROOTS, self.roots_pem)
             self.write_manifest()
         for table in SNAPSHOT_TABLES:
-            self._journals[table.name] = Journal(table.name, table, out)
-        self._journals[LOOKUPS] = Journal(LOOKUPS, None, out)
+            (out / table.name).mkdir(exist_ok=True)
+            for left in (out / table.name).glob(".part-*"):  # what a kill cut off
+                left.unlink()
+            for journal in _journals(out, table.name):
+                if _part_of(out, journal).exists():
+                    journal.unlink()  # became a part; only its removal was cut off
 
     def write_manifest(self) -> None:
         """Store the manifest as it is now."""
-        if self.path is not None:
-            text = json.dumps(self.manifest, indent=2, default=_to_json, ensure_ascii=False)
-            _write_whole(self.path / MANIFEST, text.encode() + b"\n")
+        text = json.dumps(self.manifest, indent=2, default=_to_json, ensure_ascii=False)
+        _write_whole(self.path / MANIFEST, text.encode() + b"\n")
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
-        """Add a row to a table, or to the working table `LOOKUPS`."""
-        if self.path is None:
-            self._memory[table].append(dict(row))
-        else:
-            self._journals[table].append(row)
+        """Add a row to a table, or to a working table."""
+        self._own.append(table, row)
+
+    def journals(self, writer: str) -> Journals:
+        """Give another writer, another process for instance, journals of its own."""
+        return Journals(self.path, writer)
 
     def stored(self, table: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the rows there are, parts first, then journals, as mappings."""
-        if self.path is None:
-            yield from self._memory[table]
-            return
-        if table in TABLES:
-            for arrow in _parts(self.path, TABLES[table], columns):
-                yield from _python_rows(TABLES[table], arrow)
-        yield from self._journals[table].rows()
+        declared = TABLES.get(table)
+        if declared is not None:
+            for arrow in _parts(self.path, declared, columns):
+                yield from _python_rows(declared, arrow)
+        for path in _journals(self.path, table):
+            yield from _rows_in(path, declared)
 
-    def replace(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Put these rows in the place of the whole table (the judged tables, when a scan ends)."""
-        if self.path is None:
-            self._memory[table] = [dict(row) for row in rows]
-            return
+    def fold(self, *, finished: bool = True) -> None:
+        """Turn journals into parts; without `finished`, only those that are full."""
+        if finished:
+            self._own.close()
+        for table in SNAPSHOT_TABLES:
+            paths = _journals(self.path, table.name)
+            newest = {path.stem.rpartition("-")[0]: path for path in paths}
+            for path in paths:
+                if finished or newest[path.stem.rpartition("-")[0]] != path:
+                    self._fold(path, table)
+
+    def _fold(self, path: Path, table: Table) -> None:
         from rtls_analysis.schema import to_arrow
 
-        folder, declared = self.path / table, TABLES[table]
-        old = list(folder.glob("part-*.parquet"))
-        first = max((_number(path) for path in old), default=0) + 1
-        batch: list[Mapping[str, Any]] = []
-        count = 0
-        written: list[Path] = []
+        rows = list(_rows_in(path, table))
+        if rows:
+            write_part(_part_of(self.path, path), to_arrow(table, rows))
+        path.unlink()
 
-        def flush() -> None:
-            nonlocal count
-            path = folder / f"part-{first + count:06d}.parquet"
-            hidden = folder / f".{path.name}.new"
-            write_part(hidden, to_arrow(declared, batch))
-            written.append(path)
-            count += 1
-            batch.clear()
-
-        for row in rows:
-            batch.append(row)
-            if len(batch) >= _ROWS_PER_PART:
-                flush()
-        if batch or not written:
-            flush()
-        for path in old:
-            path.unlink()
-        for path in written:
-            (folder / f".{path.name}.new").replace(path)
-        _sync_directory(folder)
+    def replacement(self, table: str) -> TableWriter:
+        """Begin a whole table anew (the judged tables, when a scan ends)."""
+        return TableWriter(self.path / table, TABLES[table])
 
     def close(self) -> None:
         """Turn the journals into parts and let go of the directory."""
-        if self.path is None:
-            return
-        for journal in self._journals.values():
-            journal.close()
+        self.fold()
         self.write_manifest()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the directory as it is."""
+        self._own.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def drop_work(self) -> None:
         """Remove the working files of a finished scan (after `close`)."""
-        if self.path is not None:
-            shutil.rmtree(self.path / _WORK, ignore_errors=True)
+        shutil.rmtree(self.path / _WORK, ignore_errors=True)
 
     def snapshot(self) -> Snapshot:
-        """Open what was written."""
-        if self.path is not None:
-            return open_snapshot(self.path)
-        from rtls_analysis.schema import to_frame
-
-        frames = {table.name: to_frame(table, self._memory[table.name]) for table in SNAPSHOT_TABLES}
-        return Snapshot(None, self.manifest, self.roots_pem, frames)
+        """Open what was written; a temporary directory is taken into memory and removed."""
+        snapshot = open_snapshot(self.path)
+        if not self.is_temporary:
+            return snapshot
+        frames = {table.name: snapshot.table(table.name) for table in SNAPSHOT_TABLES}
+        shutil.rmtree(self.path, ignore_errors=True)
+        return Snapshot(None, snapshot.manifest, snapshot.roots_pem, frames)
 
 
 def _differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

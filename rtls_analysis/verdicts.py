@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.outcomes import (
@@ -26,7 +27,7 @@ from rtls_analysis.outcomes import (
     StsRecordState,
     TlsaState,
 )
-from rtls_analysis.standards.certificates import PkixCheck, Roots, check_pkix
+from rtls_analysis.standards.certificates import Roots, check_pkix
 from rtls_analysis.standards.dane import DaneCheck, TlsaRecord, check_dane, check_tlsa, dane_names
 from rtls_analysis.standards.mta_sts import StsPolicy, check_policy_response, matches_mx
 from rtls_analysis.standards.requiretls import (
@@ -143,8 +144,27 @@ _QUESTIONS = (
 )
 
 
+_HELD_CHECKS = 10_000
+
+
+@lru_cache(maxsize=_HELD_CHECKS)
+def _records(texts: tuple[str, ...]) -> tuple[TlsaRecord, ...]:
+    return tuple(map(TlsaRecord.parse, texts))
+
+
+def host_verdict(host: Row) -> dict[str, Any]:
+    """Judge a row of `hosts`: its verdict columns, which depend on no rule (RFC 7672 §2.2)."""
+    security = host.get("tlsa_dnssec")
+    if security is not None:
+        state = check_tlsa(DnsSecurity(security), _records(tuple(host.get("tlsa") or ())))
+    else:  # not asked: no address, or an insecure one (§2.2.2)
+        not_asked = {DnsSecurity.ERROR: TlsaState.ERROR, DnsSecurity.NOT_TESTED: TlsaState.NOT_TESTED}
+        state = not_asked.get(DnsSecurity(host["addresses_dnssec"]), TlsaState.NONE)
+    return {"tlsa_state": state}
+
+
 class Judge:
-    """Judges rows of evidence by one set of rules.
+    """Judges rows of evidence by one set of rules; those of hosts and sessions bring their own verdicts along.
 
     Parameters
     ----------
@@ -153,7 +173,7 @@ class Judge:
     roots
         The root certificates that PKIX trusts.
     certificate
-        Gives the DER of a certificate by its SHA-256; `KeyError` where it was not kept.
+        Gives the DER of a certificate by its SHA-256.
     """
 
     def __init__(self, rules: Rules, roots: Roots, certificate: Callable[[str], bytes]) -> None:
@@ -161,78 +181,57 @@ class Judge:
         self.testing_rules = replace(rules, sts_modes=rules.sts_modes | {StsMode.TESTING})
         self.roots = roots
         self._certificate = certificate
-        self._tlsa: dict[str, TlsaRecord] = {}
         self._dane: dict[tuple[Any, ...], DaneCheck] = {}
-        self._pkix_checks: dict[tuple[Any, ...], PkixCheck | None] = {}
 
     # -- what depends on the host alone ----------------------------------------------------------------------
 
-    def host(self, host: Row) -> dict[str, Any]:
-        """Judge a row of `hosts`: its verdict columns."""
-        return {"tlsa_state": self._tlsa_state(host)}
+    def session(self, session: Row, host: Row, chain: Sequence[bytes] | None = None) -> dict[str, Any]:
+        """Judge a row of `sessions` with its host's row: its verdict columns.
 
-    def session(self, session: Row, host: Row) -> dict[str, Any]:
-        """Judge a row of `sessions` with its host's row: its verdict columns."""
-        pkix = self._pkix(session)
-        if pkix is None:
-            verdict: dict[str, Any] = {"pkix": PkixState.NOT_TESTED, "pkix_detail": None, "name_match": None}
-        else:
-            verdict = {"pkix": pkix.state, "pkix_detail": pkix.detail, "name_match": pkix.name_match}
-        dane = self._dane_check(session, host, (host.get("tlsa_base") or session["mx_host"],))
-        return {**verdict, "dane": dane.state, "dane_detail": dane.detail or None}
-
-    def _chain(self, session: Row) -> tuple[bytes, ...] | None:
-        """Give the certificates as presented; None without a handshake, () for an anonymous cipher."""
+        `chain` are the certificates as presented, where they are at hand.
+        """
         if session.get("starttls") != FeatureState.YES:
-            return None
+            chain = None
+        elif chain is None:
+            chain = self._chain(session)
+        columns = dict.fromkeys(("pkix_detail", "name_match", "dns_id_match"))
+        if chain is None:
+            columns["pkix"] = PkixState.NOT_TESTED
+        else:
+            at, cn_id = session["started_at"], self.rules.cn_id
+            pkix = check_pkix(chain, self.roots, session["mx_host"], at, cn_id=cn_id)
+            columns.update(pkix=pkix.state, pkix_detail=pkix.detail)
+            if pkix.state is not PkixState.ANONYMOUS:
+                columns.update(name_match=pkix.name_match, dns_id_match=pkix.dns_id_match)
+        dane = self._dane_check(chain, session, host, (host.get("tlsa_base") or session["mx_host"],))
+        return {**columns, "dane": dane.state, "dane_detail": dane.detail or dane.matched or None}
+
+    def _chain(self, session: Row) -> tuple[bytes, ...]:
+        """Give the certificates as presented, () for an anonymous cipher."""
         return tuple(self._certificate(sha256) for sha256 in session.get("chain_sha256") or ())
 
-    def _pkix(self, session: Row) -> PkixCheck | None:
-        """Judge the certificates of a session, once however many domains share it; None without TLS."""
-        key = (session["mx_host"], session["address"], session["started_at"])
-        if key not in self._pkix_checks:
-            chain = self._chain(session)
-            self._pkix_checks[key] = (
-                None
-                if chain is None
-                else check_pkix(
-                    chain, self.roots, session["mx_host"], session["started_at"], cn_id=self.rules.cn_id
-                )
-            )
-        return self._pkix_checks[key]
-
-    def _records(self, host: Row) -> tuple[TlsaRecord, ...]:
-        texts = host.get("tlsa") or ()
-        for text in texts:
-            if text not in self._tlsa:
-                self._tlsa[text] = TlsaRecord.parse(text)
-        return tuple(self._tlsa[text] for text in texts)
-
-    def _tlsa_state(self, host: Row) -> TlsaState:
-        security = host.get("tlsa_dnssec")
-        if security is None:  # not asked: no address, or an insecure one (RFC 7672 §2.2.2)
-            held = host.get("addresses_dnssec")
-            if held == DnsSecurity.ERROR:
-                return TlsaState.ERROR
-            return TlsaState.NOT_TESTED if held == DnsSecurity.NOT_TESTED else TlsaState.NONE
-        return check_tlsa(DnsSecurity(security), self._records(host))
-
-    def _dane_check(self, session: Row, host: Row, names: tuple[str, ...]) -> DaneCheck:
-        chain = self._chain(session)
-        at = session.get("started_at")
-        state = self._tlsa_state(host)
-        key = (
-            tuple(session.get("chain_sha256") or ()) if chain is not None else None,
-            state,
-            tuple(host.get("tlsa") or ()),
-            names,
-            at if state is TlsaState.USABLE else None,
-        )
+    def _dane_check(
+        self, chain: Sequence[bytes] | None, session: Row, host: Row, names: tuple[str, ...]
+    ) -> DaneCheck:
+        state = TlsaState(host["tlsa_state"])
+        texts = tuple(host.get("tlsa") or ())
+        at = session["started_at"]
+        if state is not TlsaState.USABLE:
+            return check_dane(chain, state, _records(texts), names, at)
+        key = (None if chain is None else tuple(session.get("chain_sha256") or ()), texts, names, at)
         if (held := self._dane.get(key)) is None:
-            if len(self._dane) > 50_000:
+            if len(self._dane) >= _HELD_CHECKS:
                 self._dane.clear()
-            held = self._dane[key] = check_dane(chain, state, self._records(host), names, at)
+            held = self._dane[key] = check_dane(chain, state, _records(texts), names, at)
         return held
+
+    def _dane_for(self, session: Row, host: Row, names: tuple[str, ...]) -> DaneCheck:
+        """Judge a session by DANE for one domain: only an authority (usage 2) asks whose MX it is."""
+        if session["starttls"] == FeatureState.YES and any(
+            text.startswith("2 ") for text in host.get("tlsa") or ()
+        ):
+            return self._dane_check(self._chain(session), session, host, names)
+        return DaneCheck(DaneState(session["dane"]), session.get("dane_detail") or "")
 
     # -- what depends on whose MX it is ----------------------------------------------------------------------
 
@@ -334,7 +333,7 @@ class Judge:
             via_mx=via_mx,
             mx_secure=domain.get("mx_dnssec") == DnsSecurity.SECURE,
         )
-        dane = self._dane_check(session, host, names)
+        dane = self._dane_for(session, host, names)
         facts = self._facts(domain, row, host, session, policy, told, dane)
         verdict = check_hop(facts, self.rules)
         left_out = session["outcome"] in NOT_CONTACTED
@@ -408,10 +407,9 @@ class Judge:
             if starttls is FeatureState.YES:
                 requiretls = FeatureState(session["requiretls_tls"])
                 tls_version = session.get("tls_version")
-                if (pkix := self._pkix(session)) is not None:
-                    pkix_ok = pkix.state is PkixState.VALID
-                    dns_id_ok = bool(pkix.trusted and pkix.dns_id_match)
-                    name_ok = bool(pkix.name_match)
+                pkix_ok = session["pkix"] == PkixState.VALID
+                dns_id_ok = pkix_ok and bool(session["dns_id_match"])
+                name_ok = bool(session["name_match"])
         return HopFacts(
             via_mx=_via_mx(domain),
             mx_security=DnsSecurity(domain.get("mx_dnssec") or DnsSecurity.NOT_TESTED),
@@ -437,8 +435,7 @@ class Judge:
                 return DaneHop.UNKNOWN
             if security == DnsSecurity.INSECURE and not self.rules.dane_insecure_mx:
                 return DaneHop.NONE
-        state = self._tlsa_state(host)
-        match state:
+        match TlsaState(host["tlsa_state"]):
             case TlsaState.ERROR:
                 return DaneHop.ERROR
             case TlsaState.NOT_TESTED:
@@ -580,7 +577,7 @@ def judge(snapshot: Snapshot, **reading: Any) -> Snapshot:
 
 def judge_rows(rows: Mapping[str, Sequence[Row]], judge: Judge) -> dict[str, list[dict[str, Any]]]:
     """Judge the rows of the four tables; gives them with their verdict columns put in place."""
-    hosts = {host["mx_host"]: {**host, **judge.host(host)} for host in rows["hosts"]}
+    hosts = {host["mx_host"]: {**host, **host_verdict(host)} for host in rows["hosts"]}
     sessions: list[dict[str, Any]] = []
     by_host: dict[str, list[dict[str, Any]]] = {}
     for session in rows["sessions"]:

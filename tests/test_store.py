@@ -123,9 +123,12 @@ def test_many_rows_become_several_parts(tmp_path: Path, monkeypatch: pytest.Monk
 def test_replace_puts_rows_in_the_place_of_a_table(tmp_path: Path) -> None:
     """The judged tables are written as a whole, and written again when a scan is resumed."""
     writer = SnapshotWriter(tmp_path / "scan", MANIFEST, b"roots")
-    writer.replace("domains", [{"domain": "a.example"}])
-    writer.replace("domains", [{"domain": "b.example"}, {"domain": "c.example"}])
-    writer.append(LOOKUPS, {"kind": "domain", "domain": "a.example"})
+    for names in (["a.example"], ["b.example", "c.example"]):
+        table = writer.replacement("domains")
+        for name in names:
+            table.add({"domain": name})
+        table.finish()
+    writer.append(LOOKUPS, {"domain": "a.example"})
     writer.close()
     writer.drop_work()
     assert list(open_snapshot(tmp_path / "scan").domains["domain"]) == ["b.example", "c.example"]

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from rtls_analysis.outcomes import (
+    DaneState,
     DnsSecurity,
     DomainShare,
     FeatureState,
     MxState,
     Obstacle,
+    PkixState,
     SecuredBy,
     SessionOutcome,
     SessionStage,
@@ -22,7 +24,7 @@ from rtls_analysis.outcomes import (
 )
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.standards.requiretls import Rules
-from rtls_analysis.verdicts import Answer, Judge, domain_share
+from rtls_analysis.verdicts import Answer, Judge, domain_share, host_verdict
 
 Y, N, U, T, L = Answer.YES, Answer.NO, Answer.UNKNOWN, Answer.NOT_TESTED, Answer.LEFT_OUT
 SHARES = [
@@ -68,7 +70,8 @@ def host(**changes: Any) -> dict[str, Any]:
         "tlsa_dnssec": None,
         "mx_state": MxState.MX,
     }
-    return {**row, **changes}
+    held = {**row, **changes}
+    return {**held, **host_verdict(held)}
 
 
 def session(**changes: Any) -> dict[str, Any]:
@@ -83,6 +86,8 @@ def session(**changes: Any) -> dict[str, Any]:
         "requiretls_tls": FeatureState.NOT_TESTED,
         "chain_sha256": None,
         "tls_version": None,
+        "pkix": PkixState.NOT_TESTED,
+        "dane": DaneState.NONE,
     }
     return {**row, **changes}
 
@@ -228,7 +233,7 @@ def test_a_policy_that_is_not_utf8_is_invalid_again(judge: Judge) -> None:
     assert judge.policy(row)[0]["sts_policy"] == StsPolicyState.INVALID
 
 
-def test_tlsa_that_was_not_asked_is_told_by_the_addresses(judge: Judge) -> None:
+def test_tlsa_that_was_not_asked_is_told_by_the_addresses() -> None:
     """No TLSA question where the addresses are insecure; an error or an untrusted resolver says so."""
     states = {
         DnsSecurity.INSECURE: TlsaState.NONE,
@@ -236,4 +241,4 @@ def test_tlsa_that_was_not_asked_is_told_by_the_addresses(judge: Judge) -> None:
         DnsSecurity.NOT_TESTED: TlsaState.NOT_TESTED,
     }
     for security, state in states.items():
-        assert judge.host(host(addresses_dnssec=security))["tlsa_state"] == state
+        assert host(addresses_dnssec=security)["tlsa_state"] == state

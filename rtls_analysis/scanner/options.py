@@ -86,8 +86,11 @@ class Manners:
     """How the scanner behaves towards others; every connection is on record in `attempts`.
 
     Spacings are in seconds between the beginnings of two connections. A prefix is an IPv4 /24 or an IPv6 /48, a
-    provider the registrable domain of the MX host through the alias map. `own_addresses` holds the scan to the
-    same manners on the addresses that the user allowed as their own.
+    provider the registrable domain of the MX host through the alias map. A provider that pushes back (421, 45x, a
+    block) is paused for `pause` seconds, twice as long each time, and a server visited again `retries` times at
+    most; of one where more than `error_share` of at least `error_minimum` servers pushed back to the last, the
+    others are left alone. `own_addresses` holds the scan to the same manners on the addresses that the user allowed
+    as their own.
     """
 
     address_at_once: int = 1
@@ -99,6 +102,8 @@ class Manners:
     pause: float = 60.0
     longest_pause: float = 3600.0
     retries: int = 2
+    error_share: float = 0.05
+    error_minimum: int = 20
     own_addresses: bool = False
 
 

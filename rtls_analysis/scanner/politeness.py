@@ -67,46 +67,81 @@ class Job:
     payload: Any
     own: bool = False
     attempts: int = 0
-    prefix: str = field(init=False, default="")
-
-    def __post_init__(self) -> None:
-        self.prefix = prefix_of(self.address)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane:
-    """What one address, prefix or provider allows: so many at once, so long apart."""
+    """What one address, prefix or provider allows: so many at once, so long apart; and who waits for it.
+
+    Those who wait are queues, and other lanes whose own queues all wait for this one.
+    """
 
     at_once: int
     spacing: float
     active: int = 0
     free_at: float = 0.0
+    waiters: deque[_Queue | _Lane] | None = None  # most addresses never have any
+    is_armed: bool = False  # a timer is set for the time when it is free
+    is_listed: bool = False  # among those to look at now
+    is_waiting: bool = False  # itself, for another lane
 
     def wait(self, now: float) -> float:
         """Seconds until a connection may begin; infinite while too many are open."""
-        return float("inf") if self.active >= self.at_once else max(0.0, self.free_at - now)
+        return _NEVER if self.active >= self.at_once else max(0.0, self.free_at - now)
+
+    def hold(self, waiter: _Queue | _Lane) -> None:
+        """Let a queue or lane wait here."""
+        if self.waiters is None:
+            self.waiters = deque()
+        self.waiters.append(waiter)
+
+
+@dataclass(slots=True, eq=False)
+class _Queue:
+    """Jobs that have all their lanes in common: one provider's at one address."""
+
+    provider: str
+    lanes: tuple[_Lane, ...]
+    jobs: list[Job] = field(default_factory=list)  # the next one last
+    is_known: bool = False  # it waits somewhere
+
+    def busy(self, now: float) -> _Lane | None:
+        """Give the lane that holds it up, if one does."""
+        return next((lane for lane in self.lanes if lane.wait(now)), None)
+
+
+_NEVER = float("inf")
+_LOOK_AHEAD = 16  # queues at one lane that are looked through for one whose other lanes are free
 
 
 class Scheduler:
     """Hands out jobs as the manners allow; the caller says when each ended and whether it was pushed back.
 
     `take` gives a job, or the seconds to wait for the next (infinite: until one ends), or None where none is left.
-    """
 
-    _LOOK_AHEAD = 16  # jobs of one provider to look through for one whose address is free
+    Notes
+    -----
+    A queue that may not begin waits at the one lane that holds it up, and a lane that is free again looks at a few
+    of those until it is taken: the work for a connection does not grow with the number of those that wait, be it a
+    hundred thousand names at one address.
+    """
 
     def __init__(self, manners: Manners) -> None:
         self.manners = manners
         self._own: deque[Job] = deque()
-        self._queues: dict[str, deque[Job]] = {}
-        self._heap: list[tuple[float, int, str]] = []
-        self._parked: set[str] = set()
-        self._later: list[tuple[float, int, Job]] = []
-        self._addresses: dict[str, _Lane] = {}
-        self._prefixes: dict[str, _Lane] = {}
-        self._providers: dict[str, _Lane] = {}
+        self._queues: dict[tuple[str, str], _Queue] = {}
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._new: deque[_Queue] = deque()
+        self._free: deque[_Lane] = deque()
+        self._timers: list[tuple[float, int, _Lane | Job]] = []
         self._pauses: dict[str, float] = {}
+        self._ended: dict[
+            str, list[int]
+        ] = {}  # provider: its jobs that ended, and those pushed back to the last
+        self._stopped: set[str] = set()
         self._sequence = 0
+        self.given_up: list[Job] = []
+        """Jobs of providers at which too many ended in a push-back; the caller takes them from here."""
         self.waiting = 0
         self.active = 0
 
@@ -116,78 +151,121 @@ class Scheduler:
         if job.own and not self.manners.own_addresses:
             self._own.append(job)
             return
-        queue = self._queues.setdefault(job.provider, deque())
-        queue.append(job)
-        if len(queue) == 1:
-            self._push(job.provider, 0.0)
+        queue = self._queue_of(job)
+        queue.jobs.append(job)
+        if not queue.is_known:
+            queue.is_known = True
+            self._new.append(queue)
 
-    def _push(self, provider: str, at: float) -> None:
-        self._sequence += 1
-        heapq.heappush(self._heap, (at, self._sequence, provider))
+    def _queue_of(self, job: Job) -> _Queue:
+        key = job.provider, job.address
+        if (queue := self._queues.get(key)) is None:
+            lanes = (
+                self._lane("provider", job.provider),
+                self._lane("prefix", prefix_of(job.address)),
+                self._lane("address", job.address),
+            )
+            queue = self._queues[key] = _Queue(job.provider, lanes)
+        return queue
+
+    def _lane(self, kind: str, name: str) -> _Lane:
+        if (lane := self._lanes.get((kind, name))) is None:
+            at_once = getattr(self.manners, f"{kind}_at_once")
+            spacing = getattr(self.manners, f"{kind}_spacing")
+            lane = self._lanes[kind, name] = _Lane(at_once, float(spacing))
+        return lane
 
     def take(self, now: float) -> Job | float | None:
         """Take the next job that may begin at `now`."""
-        while self._later and self._later[0][0] <= now:
-            job = heapq.heappop(self._later)[2]
-            self.waiting -= 1
-            self.add(job)
-        if self._own:
-            return self._begin(self._own.popleft(), now)
-        while self._heap and self._heap[0][0] <= now:
-            _at, _sequence, provider = heapq.heappop(self._heap)
-            queue = self._queues[provider]
-            wait = self._lane(self._providers, provider, "provider").wait(now)
-            if wait == 0.0:
-                wait, job = self._first_free(queue, now)
-                if job is not None:
-                    if queue:
-                        self._push(provider, now)
-                    return self._begin(job, now)
-            if wait == float("inf"):
-                self._parked.add(provider)
+        while self._timers and self._timers[0][0] <= now:
+            due = heapq.heappop(self._timers)[2]
+            if isinstance(due, Job):
+                self.waiting -= 1
+                self.add(due)
             else:
-                self._push(provider, now + wait)
+                due.is_armed = False
+                self._look_at(due, now)
+        if self._own:
+            return self._begin(self._own.popleft(), (), now)
+        if (queue := self._next_queue(now)) is not None:
+            job = queue.jobs.pop()
+            queue.is_known = bool(queue.jobs)
+            if queue.is_known:
+                self._new.append(queue)
+            return self._begin(job, queue.lanes, now)
         if not self.waiting:
             return None
-        next_times = [heap[0][0] for heap in (self._heap, self._later) if heap]
-        return max(0.0, min(next_times) - now) if next_times else float("inf")
+        return max(0.0, self._timers[0][0] - now) if self._timers else _NEVER
 
-    def _first_free(self, queue: deque[Job], now: float) -> tuple[float, Job | None]:
-        shortest = float("inf")
-        for _ in range(min(len(queue), self._LOOK_AHEAD)):
-            job = queue.popleft()
-            wait = max(
-                self._lane(self._addresses, job.address, "address").wait(now),
-                self._lane(self._prefixes, job.prefix, "prefix").wait(now),
-            )
-            if wait == 0.0:
-                return 0.0, job
-            shortest = min(shortest, wait)
-            queue.append(job)
-        return shortest, None
+    def _next_queue(self, now: float) -> _Queue | None:
+        """Give a queue whose next job may begin, if there is one."""
+        while self._new:
+            queue = self._new.popleft()
+            if queue.provider in self._stopped:
+                self._give_up(queue)
+            elif (busy := queue.busy(now)) is None:
+                return queue
+            else:
+                busy.hold(queue)
+                self._look_at(busy, now)
+        while self._free:
+            lane = self._free.popleft()
+            lane.is_listed = False
+            if (found := self._next_at(lane, now)) is not None:
+                lane.is_listed = True  # it may take another one: it is looked at again first
+                self._free.appendleft(lane)
+                return found
+        return None
 
-    def _lane(self, lanes: dict[str, _Lane], key: str, kind: str) -> _Lane:
-        if (lane := lanes.get(key)) is None:
-            manners = self.manners
-            lane = lanes[key] = _Lane(
-                getattr(manners, f"{kind}_at_once"), float(getattr(manners, f"{kind}_spacing"))
-            )
-        return lane
+    def _next_at(self, lane: _Lane, now: float) -> _Queue | None:
+        """Look through those who wait at a lane; where all wait for another one too, so does the lane."""
+        waiters = lane.waiters
+        if not waiters or lane.wait(now):
+            self._look_at(lane, now)
+            return None
+        blocker: _Lane | None = None
+        for _ in range(min(_LOOK_AHEAD, len(waiters))):
+            waiter = waiters.popleft()
+            if isinstance(waiter, _Lane):
+                waiter.is_waiting = False
+                self._look_at(waiter, now)
+            elif waiter.provider in self._stopped:
+                self._give_up(waiter)
+            elif (busy := waiter.busy(now)) is None:
+                return waiter
+            else:
+                blocker = busy
+                waiters.append(waiter)
+        if blocker is None:
+            self._look_at(lane, now)
+        elif not lane.is_waiting:
+            lane.is_waiting = True
+            blocker.hold(lane)
+            self._look_at(blocker, now)
+        return None
 
-    def _lanes(self, job: Job) -> tuple[_Lane, ...]:
-        if job.own and not self.manners.own_addresses:
-            return ()
-        return (
-            self._lane(self._addresses, job.address, "address"),
-            self._lane(self._prefixes, job.prefix, "prefix"),
-            self._lane(self._providers, job.provider, "provider"),
-        )
+    def _look_at(self, lane: _Lane, now: float) -> None:
+        """See to it that a lane's waiters are looked at when it is free: now, at its time, or when a job ends."""
+        if not lane.waiters:
+            return
+        wait = lane.wait(now)
+        if not wait:
+            if not lane.is_listed:
+                lane.is_listed = True
+                self._free.append(lane)
+        elif wait != _NEVER and not lane.is_armed:
+            lane.is_armed = True
+            self._set_timer(now + wait, lane)
 
-    def _begin(self, job: Job, now: float) -> Job:
+    def _set_timer(self, at: float, what: _Lane | Job) -> None:
+        self._sequence += 1
+        heapq.heappush(self._timers, (at, self._sequence, what))
+
+    def _begin(self, job: Job, lanes: tuple[_Lane, ...], now: float) -> Job:
         self.waiting -= 1
         self.active += 1
         job.attempts += 1
-        for lane in self._lanes(job):
+        for lane in lanes:
             lane.active += 1
             lane.free_at = now + lane.spacing
         return job
@@ -195,24 +273,41 @@ class Scheduler:
     def done(self, job: Job, now: float, *, pushed_back: bool = False) -> bool:
         """Say that a job's connection ended; True where it is queued again for a later visit.
 
-        A server that pushes back (421, 45x, a block) gives its provider a pause, twice as long each time.
+        A server that pushes back (421, 45x, a block) gives its provider a pause, twice as long each time; one at
+        which more than `error_share` of the jobs were pushed back to the last is left alone.
         """
         self.active -= 1
-        lanes = self._lanes(job)
-        for lane in lanes:
+        if job.own and not self.manners.own_addresses:
+            return False
+        provider, *others = self._queue_of(job).lanes
+        for lane in (provider, *others):
             lane.active -= 1
         again = False
-        if lanes:
-            if pushed_back:
-                pause = self._pauses.get(job.provider, self.manners.pause)
-                self._pauses[job.provider] = min(2 * pause, self.manners.longest_pause)
-                provider = self._providers[job.provider]
-                provider.free_at = max(provider.free_at, now + pause)
-                if again := job.attempts <= self.manners.retries:
-                    self._sequence += 1
-                    self.waiting += 1
-                    heapq.heappush(self._later, (now + pause, self._sequence, job))
-            for provider_name in list(self._parked):  # a lane is free again: look at them anew
-                self._parked.discard(provider_name)
-                self._push(provider_name, now)
+        if pushed_back:
+            pause = self._pauses.get(job.provider, self.manners.pause)
+            self._pauses[job.provider] = min(2 * pause, self.manners.longest_pause)
+            provider.free_at = max(provider.free_at, now + pause)
+            if again := job.attempts <= self.manners.retries and job.provider not in self._stopped:
+                self.waiting += 1
+                self._set_timer(now + pause, job)
+        if not again:
+            self._count(job, provider, refused=pushed_back)
+        for lane in (provider, *others):
+            self._look_at(lane, now)
         return again
+
+    def _count(self, job: Job, lane: _Lane, *, refused: bool) -> None:
+        """Count a job that ended, and stop at a provider where too many were refused."""
+        ended = self._ended.setdefault(job.provider, [0, 0])
+        ended[0] += 1
+        ended[1] += refused
+        manners = self.manners
+        if ended[0] >= manners.error_minimum and ended[1] > manners.error_share * ended[0]:
+            self._stopped.add(job.provider)
+            lane.free_at = 0.0  # so that those who wait here are soon seen to
+
+    def _give_up(self, queue: _Queue) -> None:
+        self.waiting -= len(queue.jobs)
+        self.given_up += queue.jobs
+        queue.jobs.clear()
+        queue.is_known = False

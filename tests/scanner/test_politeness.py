@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, defaultdict
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtls_analysis.scanner.options import Manners
-from rtls_analysis.scanner.politeness import Job, Scheduler, prefix_of
+from rtls_analysis.scanner.politeness import Job, Scheduler, _Queue, prefix_of
 
 
 def play(
@@ -53,7 +54,8 @@ def worst(record: list[tuple[float, float, Job]], key: str) -> tuple[float, int]
     """The shortest time between two begins, and the most at once, over all values of a job's attribute."""
     groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for begin, end, done in record:
-        groups[getattr(done, key)].append((begin, end))
+        name = prefix_of(done.address) if key == "prefix" else getattr(done, key)
+        groups[name].append((begin, end))
     gap, most = float("inf"), 0
     for times in groups.values():
         begins = sorted(begin for begin, _end in times)
@@ -112,3 +114,50 @@ def test_a_slow_provider_holds_nobody_else_up() -> None:
 def test_prefix(address: str, prefix: str) -> None:
     """Neighbours are an IPv4 /24 and an IPv6 /48."""
     assert prefix_of(address) == prefix
+
+
+def test_a_provider_that_refuses_too_much_is_left_alone() -> None:
+    """Past the error window the rest of a provider's servers are not contacted; others go on."""
+    manners = Manners(pause=1, retries=0, error_minimum=10, error_share=0.05)
+    jobs = [job(number, "refuses.test") for number in range(50)] + [
+        job(number, "other.test") for number in range(5)
+    ]
+    scheduler = Scheduler(manners)
+    for item in jobs:
+        scheduler.add(item)
+    now, made = 0.0, []
+    while (item := scheduler.take(now)) is not None:
+        if isinstance(item, float):
+            now += item
+            continue
+        made.append(item)
+        scheduler.done(item, now + 0.1, pushed_back=item.provider == "refuses.test")
+    assert Counter(item.provider for item in made) == {"refuses.test": 10, "other.test": 5}
+    assert len(scheduler.given_up) == 40
+
+
+def test_many_names_at_one_address_cost_no_more_than_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of the scheduler for a connection do not grow with the number of those that wait."""
+    busy, looks = _Queue.busy, []
+
+    def counted(queue: _Queue, now: float) -> Any:
+        looks.append(queue)
+        return busy(queue, now)
+
+    monkeypatch.setattr(_Queue, "busy", counted)
+    steps = {}
+    for count in (200, 20_000):
+        looks.clear()
+        scheduler = Scheduler(Manners())
+        for number in range(count):
+            scheduler.add(Job(f"192.0.2.{number % 2}", f"{number}.test", number))
+        now = 0.0
+        for _ in range(100):
+            item = scheduler.take(now)
+            while isinstance(item, float):
+                now += item
+                item = scheduler.take(now)
+            assert item is not None
+            scheduler.done(item, now + 0.01)
+        steps[count] = len(looks) - count
+    assert steps[20_000] <= 2 * steps[200]
