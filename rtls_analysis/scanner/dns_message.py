@@ -183,7 +183,7 @@ def _read_name(wire: bytes, at: int) -> tuple[list[bytes], int]:
             end = at + 2
         at = (size & 0x3F) << 8 | wire[at + 1]
         if at >= lowest or pointers > _MAX_POINTERS:
-            raise Malformed("a name that points forward")
+            raise Malformed("a name that points forward, or too often")
         lowest = at
 
 
