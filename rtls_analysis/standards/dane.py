@@ -9,13 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
-
 from rtls_analysis.standards.certificates import (
     MAX_PRESENTED,
-    UNREADABLE,
     PkixState,
     Roots,
     check_path,
@@ -23,6 +18,7 @@ from rtls_analysis.standards.certificates import (
     name_matches,
 )
 from rtls_analysis.standards.dns_answer import DnsSecurity
+from rtls_analysis.standards.x509 import load_key
 
 DANE_TA, DANE_EE = 2, 3  # usages; the others are not for SMTP (RFC 7672 §3.1.3)
 CERT, SPKI = 0, 1  # selectors
@@ -152,7 +148,8 @@ class TlsaRecord:
             data = bytes.fromhex("".join(fields[3:]))
         except ValueError:
             raise ValueError(f"the data of a TLSA record is hexadecimal: {text[:80]!r}") from None
-        return cls(*map(int, numbers), data)
+        usage, selector, matching = map(int, numbers)
+        return cls(usage, selector, matching, data)
 
 
 def check_tlsa(answer_security: DnsSecurity, records: Sequence[TlsaRecord]) -> TlsaState:
@@ -177,22 +174,11 @@ def _fault(record: TlsaRecord) -> str:
     if record.selector not in (CERT, SPKI):
         return f"selector {record.selector} is unknown"
     if record.matching == FULL:
-        held = _given_certificate(record) if record.selector == CERT else _given_key(record)
+        held = load_certificate(record.data) if record.selector == CERT else load_key(record.data)
         return "" if held is not None else "its data cannot be read"
     if (length := _DIGEST_LENGTH.get(record.matching)) is None:
         return f"matching type {record.matching} is unknown"
     return "" if len(record.data) == length else f"its digest has {len(record.data)} octets, not {length}"
-
-
-def _given_certificate(record: TlsaRecord) -> x509.Certificate | None:
-    return load_certificate(record.data)
-
-
-def _given_key(record: TlsaRecord) -> PublicKeyTypes | None:
-    try:
-        return load_der_public_key(record.data)
-    except UNREADABLE:
-        return None
 
 
 def _agreed(records: Iterable[TlsaRecord]) -> list[TlsaRecord]:
@@ -296,24 +282,15 @@ def _anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> Roots | None:
     sent = [der for der in dict.fromkeys(chain[1:]) if der != chain[0] and _is_of(record, der)]
     if record.matching == FULL and record.selector == CERT:
         sent.append(record.data)
-    keys = (_given_key(record),) if record.matching == FULL and record.selector == SPKI else ()
+    keys = (load_key(record.data),) if record.matching == FULL and record.selector == SPKI else ()
     return Roots(sent, keys) if sent or keys else None
 
 
 def _is_of(record: TlsaRecord, der: bytes) -> bool:
     """Tell whether a record is of a certificate: by selector and matching type (RFC 6698 §2.1)."""
-    selected = der if record.selector == CERT else _key_of(der)
-    if selected is None:
-        return False
+    selected = der
+    if record.selector == SPKI:
+        if (certificate := load_certificate(der)) is None:
+            return False
+        selected = certificate.key_info
     return record.data == (selected if record.matching == FULL else _DIGESTS[record.matching](selected))
-
-
-@lru_cache(maxsize=4096)
-def _key_of(der: bytes) -> bytes | None:
-    """Give the SubjectPublicKeyInfo of a certificate (RFC 5280 §4.1.2.7); None where it cannot be read."""
-    if (certificate := load_certificate(der)) is None:
-        return None
-    try:
-        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except UNREADABLE:
-        return None

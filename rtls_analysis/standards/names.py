@@ -169,7 +169,7 @@ def matches_dns_id(host: str, pattern: str) -> bool:
     (True, False)
     """
     wanted, offered = host.lower().removesuffix("."), pattern.lower().removesuffix(".")
-    if not wanted or is_address(wanted):
+    if not wanted or not pattern.isascii() or is_address(wanted):  # ASCII: a Kelvin sign would fold to k
         return False
     if wanted == offered:
         return "*" not in wanted
