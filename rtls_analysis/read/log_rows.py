@@ -1,18 +1,18 @@
 """What the log readers hand over, and how it becomes tables: column by column, without a dict per row.
 
-A row is a tuple that points to shared records (`Relay`, `Tls`, `Result`), which come in few kinds. They are
-spread into columns only when a part of the table is full, by Arrow.
+The rows of a table lie one behind the other in a flat list, and point to shared records (`Relay`, `Tls`, `Result`),
+which come in few kinds. They are spread into columns only when a part of the table is full, by Arrow.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from rtls_analysis.outcomes import Action, RequireTls, TlsLevel, TlsOutcome, Told
-from rtls_analysis.read.lines import Clock
+from rtls_analysis.read.log_time import Clock
 from rtls_analysis.schema import CONNECTIONS, DELIVERIES, MailReader, Table, TlsVersion
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ SAMPLE_CHARACTERS = 300
 MAX_SHARED = 50_000
 
 
-# Rows share these: `Sink.share` gives one object for equal ones, and a part of a table tells them apart by `id`.
-@dataclass(frozen=True, slots=True)
+# Rows share these: `Sink.share` gives one object for equal ones. They hash by identity, which is what makes the
+# distinct ones of a part cheap to find.
+@dataclass(frozen=True, eq=False, slots=True)
 class Relay:
     """A next hop; a local mailbox has no address and no port."""
 
@@ -34,7 +35,7 @@ class Relay:
     port: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Tls:
     """What is known of TLS and REQUIRETLS in one attempt.
 
@@ -61,7 +62,7 @@ class Service:
     first_tls: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Result:
     """How an attempt ended."""
 
@@ -73,7 +74,7 @@ class Result:
     attempted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Origin:
     """Which reader saw a line, and which host wrote it."""
 
@@ -87,7 +88,7 @@ UNKNOWN_TLS = Tls(TlsLevel.UNKNOWN)
 
 
 class Delivery(NamedTuple):
-    """One row of `deliveries`; the hot path builds the bare tuple. `number` is the line's place in the input."""
+    """One row of `deliveries`. `number` is the line's place in the input."""
 
     number: int
     at: int | None
@@ -146,9 +147,13 @@ def readable(data: bytes) -> str:
 
 @dataclass(slots=True)
 class Coverage:
-    """What was read and what was made of it; every line is counted once, as understood or as skipped."""
+    """What was read and what was made of it; every line is counted once, as understood or as skipped.
+
+    A line that stands for several is counted as those.
+    """
 
     lines_read: int = 0
+    repeated: int = 0  # lines more than that, folded into others
     understood: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, Skipped] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -172,6 +177,7 @@ class Coverage:
     def add(self, other: Coverage) -> None:
         """Take over what another part of the same input counted."""
         self.lines_read += other.lines_read
+        self.repeated += other.repeated
         for kind, count in other.understood.items():
             self.understood[kind] = self.understood.get(kind, 0) + count
         for reason, skipped in other.skipped.items():
@@ -187,7 +193,8 @@ class Coverage:
         foreign = sum(skip.count for reason, skip in self.skipped.items() if reason in FOREIGN)
         return {
             "lines_read": self.lines_read,
-            "lines_matched": self.lines_read - foreign,
+            "lines_repeated": self.repeated,
+            "lines_matched": self.lines_read + self.repeated - foreign,
             "understood": understood,
             "skipped": {
                 reason: {"count": skip.count, "samples": list(skip.samples)}
@@ -231,7 +238,7 @@ class Source:
     ) -> None:
         self.host, self.tag, self.pid = host, tag, pid
         self.feed = feed
-        self.skipped = skipped  # where set, lines are counted there and not looked at
+        self.skipped = skipped or Skipped()  # without a feed, lines are counted there and not looked at
         self.state = state
 
 
@@ -271,21 +278,21 @@ Record = TypeVar("Record", Relay, Tls, Result, Origin)
 class Sink:
     """Where readers put rows and counts, and where they read the time of a line."""
 
-    def __init__(self, clock: Clock, *, deliveries: bool = True, connections: bool = True) -> None:
+    def __init__(self, clock: Clock, *, connections: bool = True) -> None:
         self.clock = clock
         self.coverage = Coverage()
         self.understood = self.coverage.understood
-        self.deliveries: list[tuple[Any, ...]] = []
-        self.connections: list[tuple[Any, ...]] = []
+        self.deliveries: list[Any] = []  # flat, the fields of one `Delivery` behind those of another
+        self.connections: list[Any] = []  # so are these
         self.wants_connections = connections
-        self.wants_deliveries = deliveries
-        self._records: dict[Any, Any] = {}
+        self._records: dict[tuple[Any, ...], Any] = {}
 
     def share(self, record: Record) -> Record:
         """The one object that stands for all records equal to this one."""
+        key = (type(record), *(getattr(record, name) for name in record.__slots__))
         if len(self._records) >= MAX_SHARED:
             self._records.clear()
-        shared: Record = self._records.setdefault(record, record)
+        shared: Record = self._records.setdefault(key, record)
         return shared
 
     def count(self, kind: str) -> None:
@@ -294,12 +301,12 @@ class Sink:
 
     def deliver(self, row: Delivery) -> None:
         """Add a row of `deliveries`."""
-        self.deliveries.append(row)
+        self.deliveries.extend(row)
 
     def connect(self, row: Connection) -> None:
         """Add a row of `connections`."""
         if self.wants_connections:
-            self.connections.append(row)
+            self.connections.extend(row)
 
 
 class Places:
@@ -358,11 +365,9 @@ def _shared(values: Sequence[Any]) -> tuple[list[Any], pa.Array]:
     import numpy as np
     import pyarrow as pa
 
-    ids = list(map(id, values))
-    index = {key: place for place, key in enumerate(dict.fromkeys(ids))}
-    distinct = list(dict(zip(ids, values, strict=True)).values())
-    codes = np.fromiter(map(index.__getitem__, ids), dtype=np.int32, count=len(ids))
-    return distinct, pa.array(codes)
+    distinct = list(dict.fromkeys(values))
+    index = {value: place for place, value in enumerate(distinct)}
+    return distinct, pa.array(np.fromiter(map(index.__getitem__, values), dtype=np.int32, count=len(values)))
 
 
 def domain_of(address: bytes) -> bytes | None:
@@ -406,12 +411,6 @@ def _times(values: Sequence[int | None]) -> pa.Array:
     import pyarrow as pa
 
     return pa.array(values, pa.int64()).cast(pa.timestamp("us", "UTC"))
-
-
-def _spread(
-    distinct: Sequence[Any], codes: pa.Array, values: Callable[[Sequence[Any]], pa.Array]
-) -> pa.Array:
-    return values(distinct).take(codes)
 
 
 def _tls_columns(values: Sequence[Any], until: int) -> dict[str, pa.Array]:
@@ -461,48 +460,34 @@ def _origin_columns(values: Sequence[Any]) -> dict[str, pa.Array]:
     }
 
 
-def deliveries_table(rows: Sequence[tuple[Any, ...]], places: Places, until: int) -> pa.Table:
-    """Rows (tuples as `Delivery`) as an Arrow table of `deliveries`; `until` is the last line read so far."""
+def deliveries_table(rows: list[Any], places: Places, until: int) -> pa.Table:
+    """Rows, laid out flat, as an Arrow table of `deliveries`; `until` is the last line that their TLS may rest on."""
     import pyarrow as pa
 
     if not rows:
         return DELIVERIES.arrow_schema.empty_table()
-    (
-        number,
-        at,
-        origin,
-        queue_id,
-        message_id,
-        sender,
-        recipient,
-        relay,
-        transport,
-        result,
-        text,
-        delay,
-        tls,
-    ) = zip(*rows, strict=True)
-    results, codes = _shared(result)
-    files, lines = places.columns(number)
+    row = _columns(rows, Delivery)
+    results, codes = _shared(row["result"])
+    files, lines = places.columns(row["number"])
     columns = {
-        "logged_at": _times(at),
-        **_origin_columns(origin),
-        "queue_id": _texts(queue_id),
-        "message_id": _texts(message_id),
-        "sender": _texts(sender),
-        "recipient": _texts(recipient),
-        "sender_domain": _domains(sender),
-        "recipient_domain": _domains(recipient),
-        **_relay_columns(relay),
-        "transport": _texts(transport),
+        "logged_at": _times(row["at"]),
+        **_origin_columns(row["origin"]),
+        "queue_id": _texts(row["queue_id"]),
+        "message_id": _texts(row["message_id"]),
+        "sender": _texts(row["sender"]),
+        "recipient": _texts(row["recipient"]),
+        "sender_domain": _domains(row["sender"]),
+        "recipient_domain": _domains(row["recipient"]),
+        **_relay_columns(row["relay"]),
+        "transport": _texts(row["transport"]),
         "attempted": pa.array([one.attempted for one in results], pa.bool_()).take(codes),
         "action": _words(one.action for one in results).take(codes),
         "status_word": _texts([one.status_word for one in results]).take(codes),
         "enhanced_code": _texts([one.enhanced_code for one in results]).take(codes),
         "reply_code": pa.array([one.reply_code for one in results], pa.int64()).take(codes),
-        "reply_text": _texts(text),
-        "delay_seconds": pa.array(delay, pa.float64()),
-        **_tls_columns(tls, until),
+        "reply_text": _texts(row["text"]),
+        "delay_seconds": pa.array(row["delay"], pa.float64()),
+        **_tls_columns(row["tls"], until),
         "tls_outcome": _words(one.outcome for one in results).take(codes),
         "source_file": files,
         "line_number": lines,
@@ -510,28 +495,33 @@ def deliveries_table(rows: Sequence[tuple[Any, ...]], places: Places, until: int
     return _table(DELIVERIES, columns)
 
 
-def connections_table(rows: Sequence[tuple[Any, ...]], places: Places, until: int) -> pa.Table:
-    """Rows (tuples as `Connection`) as an Arrow table of `connections`."""
+def connections_table(rows: list[Any], places: Places, until: int) -> pa.Table:
+    """Rows, laid out flat, as an Arrow table of `connections`."""
     import pyarrow as pa
 
     if not rows:
         return CONNECTIONS.arrow_schema.empty_table()
-    number, at, origin, process_id, queue_id, relay, tls, outcome, reused, text = zip(*rows, strict=True)
-    files, lines = places.columns(number)
+    row = _columns(rows, Connection)
+    files, lines = places.columns(row["number"])
     columns = {
-        "logged_at": _times(at),
-        **_origin_columns(origin),
-        "process_id": _texts(process_id),
-        "queue_id": _texts(queue_id),
-        **_relay_columns(relay),
-        **_tls_columns(tls, until),
-        "reused": pa.array(reused, pa.bool_()),
-        "tls_outcome": _words(outcome),
-        "text": _texts(text),
+        "logged_at": _times(row["at"]),
+        **_origin_columns(row["origin"]),
+        "process_id": _texts(row["process_id"]),
+        "queue_id": _texts(row["queue_id"]),
+        **_relay_columns(row["relay"]),
+        **_tls_columns(row["tls"], until),
+        "reused": pa.array(row["reused"], pa.bool_()),
+        "tls_outcome": _words(row["outcome"]),
+        "text": _texts(row["text"]),
         "source_file": files,
         "line_number": lines,
     }
     return _table(CONNECTIONS, columns)
+
+
+def _columns(rows: list[Any], kind: type[Delivery] | type[Connection]) -> dict[str, list[Any]]:
+    names = kind._fields
+    return {name: rows[place :: len(names)] for place, name in enumerate(names)}
 
 
 def _table(table: Table, columns: Mapping[str, pa.Array]) -> pa.Table:

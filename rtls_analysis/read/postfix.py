@@ -303,7 +303,7 @@ class PostfixReader:
         still_open = message.open or {None: (TlsOutcome.UNKNOWN, NO_TLS, None)}
         for recipient, (outcome, tls, code) in still_open.items():
             result = self._result(Action.FAILED, outcome, word, code, None, False)
-            self.rows.append(
+            self.rows.extend(
                 Delivery(
                     number, self.at(line), process.origin, queue_id, message.message_id, sender, recipient,
                     result=result, text=text, tls=self._without_session(tls),
@@ -404,7 +404,7 @@ class PostfixReader:
 
     def _release_held(self, message: Message) -> None:
         for row in message.held or ():
-            self.rows.append(row._replace(message_id=message.message_id))
+            self.rows.extend(row._replace(message_id=message.message_id))
         message.held = None
 
     def _postsuper(self, source: Source, line: bytes, start: int, number: int) -> None:
@@ -463,7 +463,7 @@ class PostfixReader:
                 message.open.pop(recipient, None)
         else:
             result, tls = self._not_sent(process, message, match, relay_text, kind, had, text)
-        self.rows.append(
+        self.rows.extend(
             (
                 number, self.at(line), process.origin, queue_id, message.message_id, message.sender, recipient, relay,
                 process.transport, result, text, float(delay), tls,
@@ -791,7 +791,7 @@ class PostfixReader:
             self._emit_pending(process, source, message.queue_id)
         if kind == 1 and process.shown != relay_text and result.attempted:
             process.shown = relay_text
-            self.sink.connections.append(
+            self.sink.connections.extend(
                 Connection(
                     number, self.at(line), process.origin, source.pid, message.queue_id, relay, tls, result.outcome,
                     match[4] is not None, match[9],
@@ -800,7 +800,7 @@ class PostfixReader:
 
     def _emit_pending(self, process: Process, source: Source, queue_id: bytes | None) -> None:
         for row in process.pending:
-            self.sink.connections.append(row._replace(queue_id=row.queue_id or queue_id))
+            self.sink.connections.extend(row._replace(queue_id=row.queue_id or queue_id))
         process.pending.clear()
 
 

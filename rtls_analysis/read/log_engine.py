@@ -1,0 +1,274 @@
+"""Each line to the reader that knows its form, also where several servers share a file.
+
+A syslog line is known by its tag, once for each process; a line of a server's own form by its beginning. Readers
+keep their state from file to file, so that a rotated set reads as one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from itertools import chain, islice
+
+from rtls_analysis.read.lines import REPEATS, Block, stamp_end, too_long, unwrap
+from rtls_analysis.read.log_rows import (
+    EMPTY,
+    NOT_A_LOG_LINE,
+    OTHER_PROGRAM,
+    TOO_LONG,
+    LogReader,
+    Places,
+    Sink,
+    Source,
+)
+from rtls_analysis.schema import MailReader
+
+READERS: Mapping[MailReader, str] = {
+    MailReader.POSTFIX: "PostfixReader",
+    MailReader.EXIM: "EximReader",
+    MailReader.SENDMAIL: "SendmailReader",
+    MailReader.OPENSMTPD: "OpenSmtpdReader",
+    MailReader.HARAKA: "HarakaReader",
+    MailReader.EXCHANGE: "ExchangeReader",
+    MailReader.MOX: "MoxReader",
+    MailReader.MADDY: "MaddyReader",
+    MailReader.STALWART: "StalwartReader",
+    MailReader.QMAIL: "QmailReader",
+}
+
+MAX_SOURCES = 100_000
+MAX_UNCLAIMED = 10_000
+MAX_WRAPPINGS = 4
+MAX_REPEATS = 1_000  # of one line; a folded count beyond that is not believed
+MAX_LOOK_BACK = 1_000  # lines in which the one that was repeated is looked for
+
+_HEADER = re.compile(
+    rb"(?:<[\w.]+> )?(?:([^\s\[\]]*[^\s\[\]:]) +)?([^\s\[\]:]+)(?:\[([^\]\s]{0,32})\])?: ?(?:\[ID \d+ [\w.]+\] )?"
+).match
+_REPEATED = re.compile(rb"message repeated (?P<times>\d{1,9}) times?: \[ ?(.*?)\]?", re.DOTALL).fullmatch
+_LAST_REPEATED = re.compile(
+    rb"(?:(\S+) )?(?:-- )?last message repeated (?P<times>\d{1,9}) times?(?: --)?"
+).fullmatch
+_LOST = re.compile(
+    rb"(?:imuxsock|imjournal).{0,60} lost \d+ messages|Suppressed \d+ messages|rate-limit"
+).search
+
+
+def make_readers(sink: Sink, mta: MailReader | None = None) -> list[LogReader]:
+    """Readers of all servers, or of one."""
+    readers: list[LogReader] = []
+    for name, class_name in READERS.items():
+        if mta is not None and name is not mta:
+            continue
+        try:
+            module = import_module(f"rtls_analysis.read.{name}")
+        except ModuleNotFoundError:
+            continue
+        readers.append(getattr(module, class_name)(sink))
+    return readers
+
+
+class LogEngine:
+    """Lines to readers: feed it blocks in order, then `finish`.
+
+    Attributes
+    ----------
+    number
+        Lines fed so far; the place of a line in the whole input counts from 1.
+    places
+        From such a place back to file and line number.
+    """
+
+    def __init__(self, sink: Sink, readers: list[LogReader]) -> None:
+        self.sink = sink
+        self.readers = readers
+        self.number = 0
+        self.places = Places()
+        self._raw = [reader.raw for reader in readers]
+        self._sources: dict[bytes, Source] = {}  # by "host tag[pid" as it stands in a line
+        self._known: dict[tuple[bytes, bytes, bytes], tuple[Source, LogReader]] = {}
+        self._unclaimed: dict[tuple[bytes, bytes, bytes], Source] = {}
+        self._bare = Source()
+        self._day = b"\0"  # of the last line: "Nov 23 " ...
+        self._date = b"\0"  # ... or "2026-11-23T", and how long that stamp was, with the space behind it
+        self._width = 0
+        self._not_log = sink.coverage.reason(NOT_A_LOG_LINE)
+        self._other = sink.coverage.reason(OTHER_PROGRAM)
+        self._empty = sink.coverage.reason(EMPTY)
+        self._before: deque[bytes] = deque(maxlen=MAX_LOOK_BACK)  # the lines before the block at hand
+
+    def start_set(self) -> None:
+        """Begin another rotated set: the clock has been told its year."""
+        self._day = b"\0"
+
+    def feed(self, block: Block) -> None:
+        """Read a block of lines."""
+        lines = block.lines
+        self.places.add(self.number + 1, block.file.name, block.first_line)
+        self.sink.coverage.lines_read += len(lines)
+        begun = 0
+        if block.repeats:
+            for index, line in enumerate(lines):
+                if REPEATS in line:
+                    self._run(lines[begun:index])
+                    self._repeat(block, index)
+                    begun = index + 1
+        self._run(lines[begun:] if begun else lines)
+        self._before.extend(lines[-MAX_LOOK_BACK:])
+
+    def _run(self, lines: list[bytes]) -> None:
+        number = self.number
+        sources = self._sources.get
+        day, date, width = self._day, self._date, self._width
+        for line in lines:
+            number += 1
+            if line.startswith(day):
+                end = line.find(b"]: ", 16)
+                source = sources(line[16:end])
+            elif line.startswith(date):
+                end = line.find(b"]: ", width)
+                source = sources(line[width:end])
+            else:
+                source = None
+            if source is None:
+                self._line(line, number)
+                day, date, width = self._day, self._date, self._width
+            elif (feed := source.feed) is not None:
+                feed(source, line, end + 3, number)
+            else:
+                source.skipped.count += 1
+        self.number = number
+
+    def finish(self) -> None:
+        """Tell the readers that the input has ended."""
+        for reader in self.readers:
+            reader.finish()
+
+    # -- lines that stand for others ------------------------------------------------------------------------
+
+    def _repeat(self, block: Block, index: int) -> None:
+        """``message repeated 3 times: [ TEXT]`` is three more of TEXT, the older form of the host's line before."""
+        line = block.lines[index]
+        start = stamp_end(line)
+        if start and (match := _LAST_REPEATED(line, start)):
+            before = islice(chain(reversed(block.lines[:index]), reversed(self._before)), MAX_LOOK_BACK)
+            text = _last_of(match[1] or b"", before)
+        elif start and (header := _HEADER(line, start)) and (match := _REPEATED(line, header.end())):
+            text = line[start : header.end()] + match[2]
+        else:
+            self._run([line])
+            return
+        times = int(match["times"])
+        coverage = self.sink.coverage
+        if times > MAX_REPEATS:
+            coverage.warn(f"a line said to be repeated more than {MAX_REPEATS} times was taken so often")
+            times = MAX_REPEATS
+        self.number += 1
+        if text is None or not times:
+            self._other.add(line)
+            return
+        coverage.repeated += times - 1
+        for _ in range(times):
+            self._line(line[:start] + text, self.number)
+
+    # -- any other line ------------------------------------------------------------------------------------
+
+    def _line(self, line: bytes, number: int, depth: int = 0) -> None:
+        """A line that begins unlike the last one, comes from a source not met before, or is not of the syslog kind."""
+        start = stamp_end(line)
+        if start and line[:1] != b"@":
+            self._stamped(line, start, number)
+            return
+        if not line.strip(b"\0 \t\r"):
+            self._empty.count += 1
+        elif (head := too_long(line)) is not None:
+            self.sink.coverage.skip(TOO_LONG, head)
+        elif depth < MAX_WRAPPINGS and (inner := unwrap(line)) is not None:
+            self._line(inner, number, depth + 1)
+        elif not self._own_form(self._bare, line, 0, number):
+            self._not_log.add(line)
+
+    def _stamped(self, line: bytes, start: int, number: int) -> None:
+        traditional = line[3:4] == b" "
+        if traditional:
+            if line[:7] != self._day:
+                self.sink.clock.day(line)
+                self._day = line[:7]
+            if self.sink.clock.careful:  # each line must pass here
+                self.sink.clock.at(line)
+                self._day = b"\0"
+        else:
+            self._date, self._width = line[:11], start
+        header = _HEADER(line, start)
+        # Lines of a server's own form may begin like this, and hold words with a colon that look like a tag.
+        own = header is None or (header[3] is None and not traditional)
+        if own and self._own_form(self._bare, line, 0, number):
+            return
+        if header is None:
+            self._not_log.add(line)
+        else:
+            self._syslog(line, start, header, number)
+
+    def _syslog(self, line: bytes, start: int, header: re.Match[bytes], number: int) -> None:
+        host, tag, pid = header[1] or b"", header[2], header[3] or b""
+        source = self._source(host, tag, pid, line[header.end() :])
+        if header[3] is not None and header[2] + b"[" + pid + b"]: " == line[header.start(2) : header.end()]:
+            self._sources[line[start : header.end() - 3]] = source
+        self._feed(source, line, header.end(), number)
+
+    def _feed(self, source: Source, line: bytes, start: int, number: int) -> None:
+        if source.feed is not None:
+            source.feed(source, line, start, number)
+        else:
+            source.skipped.count += 1
+
+    def _source(self, host: bytes, tag: bytes, pid: bytes, text: bytes) -> Source:
+        key = (host, tag, pid)
+        if (known := self._known.get(key)) is not None:
+            return known[0]
+        if (unclaimed := self._unclaimed.get(key)) is not None:
+            return unclaimed
+        for reader in self.readers:
+            if (source := reader.source(host, tag, pid, text)) is not None:
+                if len(self._known) >= MAX_SOURCES:
+                    self._forget()
+                self._known[key] = (source, reader)
+                return source
+        if len(self._unclaimed) >= MAX_UNCLAIMED:
+            self._unclaimed.clear()
+            self._sources.clear()
+        source = self._unclaimed[key] = Source(host, tag, pid, feed=self._foreign)
+        return source
+
+    def _forget(self) -> None:
+        for key in list(self._known)[: MAX_SOURCES // 4]:
+            source, reader = self._known.pop(key)
+            reader.drop(source)
+        self._sources.clear()
+
+    def _foreign(self, source: Source, line: bytes, start: int, number: int) -> None:
+        """A line under a tag that no reader knows: a server's own form behind it, or behind the stamp."""
+        if self._own_form(source, line, start, number) or self._own_form(self._bare, line, 0, number):
+            return
+        if _LOST(line, start):
+            self.sink.coverage.warn("the log says that lines were lost to a rate limit: attempts are missing")
+        self._other.add(line)
+
+    def _own_form(self, source: Source, line: bytes, start: int, number: int) -> bool:
+        for index, raw in enumerate(self._raw):
+            if raw(source, line, start, number):
+                if index:  # the next line is probably of the same server
+                    self._raw.insert(0, self._raw.pop(index))
+                return True
+        return False
+
+
+def _last_of(host: bytes, lines: Iterable[bytes]) -> bytes | None:
+    """The text behind the stamp of the first of these lines that this host wrote, with its name; `None`: none."""
+    for line in lines:
+        start = stamp_end(line)
+        if start and line.startswith(host, start) and REPEATS not in line:
+            return line[start:]
+    return None

@@ -1,0 +1,261 @@
+"""Log files: which ones, in which order, and unpacked by their first bytes whatever they are called."""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import lzma
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+MAX_RATIO = 500  # unpacked to packed bytes, beyond the first GiB; logs pack 10 to 100 times
+
+LogPath = str | os.PathLike[str] | IO[bytes]
+UNREADABLE = (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """One input: its name as tables show it, and a path or an open stream."""
+
+    name: str
+    path: Path | None = None
+    stream: IO[bytes] | None = None
+
+
+@dataclass(slots=True)
+class Problems:
+    """Files that could not be read to their end, and why."""
+
+    by_file: dict[str, str] = field(default_factory=dict)
+
+    def add(self, file: LogFile, reason: BaseException | str) -> None:
+        """Note the first thing that went wrong with a file."""
+        if isinstance(reason, BaseException):
+            reason = f"{type(reason).__name__}: {reason}" if str(reason) else type(reason).__name__
+        self.by_file.setdefault(file.name, reason)
+
+
+# -- which files, in which order ------------------------------------------------------------------------------
+
+_PACKED = re.compile(r"\.(?:gz|xz|zst|zstd|bz2|lzma)$", re.IGNORECASE)
+_NUMBERED = re.compile(r"(.+?)[.-](\d{1,6})")
+_DATED = re.compile(r"(.+?)[.-]((?:19|20)\d\d-?\d\d-?\d\d(?:[-T_.]?\d[\d:-]*)?)")
+_DIGITS = re.compile(r"(\d+)")
+
+
+def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
+    """Expand paths, globs and folders into rotated sets, each oldest file first.
+
+    `-` is standard input; an open binary file may stand for a path. ``mail.log.2.gz``, ``mail.log.1`` and
+    ``mail.log`` are one set, so are ``mail.log-20261101.xz`` and ``mail.log``. Sets keep the order in which they
+    were named.
+
+    Raises
+    ------
+    FileNotFoundError
+        A path names nothing, or a glob finds nothing.
+    """
+    given: list[Any] = (
+        [paths] if isinstance(paths, (str, os.PathLike)) or hasattr(paths, "read") else list(paths)
+    )
+    sets: dict[tuple[str, str], list[tuple[Any, LogFile]]] = {}
+    seen: set[str] = set()
+    for item in given:
+        if not isinstance(item, (str, os.PathLike)):
+            name = str(getattr(item, "name", "stream"))
+            sets["stream", str(len(sets))] = [((0,), LogFile(name, stream=item))]
+            continue
+        text = os.fspath(item)
+        if text == "-":
+            sets["-", "-"] = [((0,), LogFile("-", stream=sys.stdin.buffer))]
+            continue
+        for path in _expand(text):
+            if (key := os.path.realpath(path)) in seen:
+                continue
+            seen.add(key)
+            if not path.is_file():  # a pipe: it can be read once
+                sets["pipe", key] = [((0,), LogFile(str(path), stream=path.open("rb")))]
+                continue
+            base, order = _rotation(path.name)
+            sets.setdefault((str(path.parent), base), []).append((order, LogFile(str(path), path)))
+    return [_in_order(members) for members in sets.values()]
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return sorted((entry for entry in path.iterdir() if entry.is_file()), key=_natural)
+    if path.exists():
+        return [path]
+    found = [Path(name) for name in glob.glob(str(path))] if glob.has_magic(text) else []  # noqa: PTH207
+    if not found:
+        raise FileNotFoundError(
+            f"no log file at {text!r}: give a file, a folder, a glob, or - for standard input"
+        )
+    return sorted((entry for entry in found if not entry.is_dir()), key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(str(path))]
+
+
+def _rotation(name: str) -> tuple[str, tuple[int, Any]]:
+    """The name shared by a rotated set, and a key that sorts its oldest file first."""
+    bare = _PACKED.sub("", name)
+    if match := _DATED.fullmatch(bare):
+        return match[1], (0, re.sub(r"\D", "", match[2]))
+    if match := _NUMBERED.fullmatch(bare):
+        return match[1], (1, -int(match[2]))
+    return bare, (2, "")
+
+
+def _in_order(members: list[tuple[Any, LogFile]]) -> list[LogFile]:
+    members = sorted(members, key=lambda member: member[0])
+    files = [file for _order, file in members]
+    if len(files) > 1 and all(order[0] == 1 for order, _file in members) and _runs_backwards(files):
+        files.reverse()
+    return files
+
+
+_STAMP = re.compile(
+    rb"^(?:(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d\S*)|([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d))",
+    re.MULTILINE,
+)
+_MONTHS = b"JanFebMarAprMayJunJulAugSepOctNovDec"
+
+
+def _runs_backwards(files: list[LogFile]) -> bool:
+    """Whether numbered pieces count upwards in time, as `split` and exporters make them: their first stamps tell."""
+    stamps = [stamp for file in files if (stamp := _first_stamp(file)) is not None]
+    # Months without a year tell nothing across half a year: New Year may lie between.
+    return (
+        len(stamps) == len(files)
+        and len({stamp[0] for stamp in stamps}) == 1
+        and all(one > two and abs(one[1] - two[1]) <= 6 for one, two in pairwise(stamps))
+    )
+
+
+def _first_stamp(file: LogFile) -> tuple[bool, int, bytes, bytes] | None:
+    """Whether the first stamp has a year, its month (0 with a year), and its date and time."""
+    try:
+        with open_log(file) as opened:
+            match = _STAMP.search(opened.read(1 << 16))
+    except UNREADABLE:
+        return None
+    if match is None:
+        return None
+    if match[1]:
+        return True, 0, match[1], match[2]
+    return False, _MONTHS.find(match[3]) // 3 + 1, match[4], match[5]
+
+
+# -- opening --------------------------------------------------------------------------------------------------
+
+
+class OpenLog:
+    """A file unpacked by its first bytes; `read` gives what there is, to the last good byte."""
+
+    def __init__(self, file: LogFile) -> None:
+        self._raw: Any = file.stream
+        self._close = file.stream is None
+        if self._raw is None:
+            if file.path is None:
+                raise ValueError(f"{file.name}: neither path nor stream")
+            self._raw = file.path.open("rb", buffering=1 << 18)
+        if hasattr(self._raw, "peek"):
+            head, source = self._raw.peek(8)[:8], self._raw
+        else:
+            head = self._raw.read(8) or b""
+            source = _Joined(head, self._raw)
+        self.packed = True
+        self.encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else None
+        self._stream: Any
+        if head.startswith(b"\x1f\x8b"):
+            self._stream = gzip.GzipFile(fileobj=source)
+        elif head.startswith((b"\xfd7zXZ\0", b"]\0\0")):
+            self._stream = lzma.LZMAFile(source)  # noqa: SIM115
+        elif head.startswith(b"BZh"):
+            self._stream = bz2.BZ2File(source)
+        elif head.startswith((b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")):
+            import pyarrow as pa
+
+            self._stream = pa.CompressedInputStream(pa.PythonFile(source, "r"), "zstd")
+        else:
+            self._stream = source
+            self.packed = False
+        self._read_some = getattr(self._stream, "read1", None) or self._stream.read
+        self._given = 0
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; less only at the end. What a damaged file gave before the damage is kept.
+
+        Raises
+        ------
+        ValueError
+            The file unpacks to a multiple of its size that no log does; others of `UNREADABLE`: it is damaged.
+        """
+        parts: list[bytes] = []
+        missing = size
+        while missing > 0:
+            try:
+                data = self._read_some(missing)
+            except UNREADABLE:
+                if not parts:
+                    raise
+                break  # the next call meets the same damage
+            if not data:
+                break
+            parts.append(data)
+            missing -= len(data)
+        self._given += size - missing
+        if self.packed and self._given > 1 << 30 and self._given > MAX_RATIO * max(self._taken(), 1):
+            raise ValueError(f"unpacks to more than {MAX_RATIO} times its size")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _taken(self) -> int:
+        """Bytes taken from the packed file so far; without end where that cannot be told."""
+        try:
+            return int(self._raw.tell())
+        except (OSError, ValueError, AttributeError):
+            return self._given
+
+    def __enter__(self) -> OpenLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._close:
+            self._raw.close()
+
+
+def open_log(file: LogFile) -> OpenLog:
+    """Open a log file for reading; errors are those of `UNREADABLE`."""
+    return OpenLog(file)
+
+
+class _Joined:
+    """A stream that cannot look ahead, with the bytes already taken from it put back in front."""
+
+    def __init__(self, head: bytes, raw: IO[bytes]) -> None:
+        self._head, self._raw, self.closed = head, raw, False
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._head:
+            return self._raw.read(size)
+        size = len(self._head) if size < 0 else size
+        taken, self._head = self._head[:size], self._head[size:]
+        return taken
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
