@@ -240,6 +240,7 @@ class Stream:
         if self._context is not None:
             more = {"ssl": self._context, "server_hostname": self._name}
         connection = _Connection(self)
+        self.fault = self.fault or "no connection yet"
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await asyncio.get_running_loop().create_connection(
@@ -261,6 +262,7 @@ class Stream:
             self._connecting = None
         if not connection.is_lost:
             self._connection = connection
+            self.fault = ""
             for pending in self._waiting.values():
                 connection.write(pending)
 

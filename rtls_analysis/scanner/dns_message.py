@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -16,6 +16,7 @@ RDTYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "MX": 15, "TXT": 16, "AAAA": 2
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
 RCODES = {
+    NOERROR: "NOERROR",
     FORMERR: "FORMERR",
     SERVFAIL: "SERVFAIL",
     NXDOMAIN: "NXDOMAIN",
@@ -28,6 +29,8 @@ RCODES = {
 }
 DNSSEC_FAILURES = frozenset(range(6, 13))
 """Extended errors that say why validation failed (RFC 8914 §4.7 to §4.13)."""
+POLICY_ERRORS = frozenset({4, 15, 16, 17, 18})
+"""Extended errors that say that the resolver tells something else than the domain (RFC 8914 §4.5, §4.16 to §4.19)."""
 
 _EXTENDED_ERRORS = {
     0: "other error",
@@ -192,7 +195,8 @@ def _read_name(wire: bytes, at: int) -> tuple[list[bytes], int]:
 # RD and AD; one question, one additional record. AD in a query asks for AD in the answer (RFC 6840 §5.7)
 _HEAD = b"\x01\x20\0\1\0\0\0\0\0\1"
 _HEAD_UNCHECKED = b"\x01\x30\0\1\0\0\0\0\0\1"  # CD too
-_OPT_RECORD = b"\0\0\x29" + _PAYLOAD.to_bytes(2) + b"\0\0\x80\0\0\0"  # version 0, DO
+_OPT_BEGINS = b"\0" + _OPT.to_bytes(2)  # of the root
+_OPT_RECORD = _OPT_BEGINS + _PAYLOAD.to_bytes(2) + b"\0\0\x80\0\0\0"  # version 0, DO
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,7 @@ class Reply:
 
     `aliases` lists the names on the way, the question's own first; `canonical` is the name at their end. `ttl` is
     the shortest of records and aliases. `errors` are the codes of the extended errors, `error_text` says them in
-    words; both are read where there is no answer otherwise.
+    words; they may come with any rcode.
     """
 
     rcode: int
@@ -279,15 +283,19 @@ def read_reply(wire: bytes, question: Question) -> Reply:
     rcode, authentic = wire[3] & 0x0F, bool(wire[3] & 0x20)
     if wire[2] & 0x02:
         return Reply(rcode, authentic, truncated=True)
-    counts = wire[6:12]
     try:
-        if rcode not in (NOERROR, NXDOMAIN) or (not any(counts[:4]) and any(counts[4:])):
-            return _read_error(wire, question, rcode, authentic)
-        if counts[:2] == b"\0\0":
-            return Reply(rcode, authentic, canonical=question.name)
-        return _read_answer(wire, question, rcode, authentic)
+        upper_bits, errors = _read_edns(wire)
+        rcode |= upper_bits
+        if wire[6:8] == b"\0\0" or rcode not in (NOERROR, NXDOMAIN):
+            reply = Reply(rcode, authentic, canonical=question.name)
+        else:
+            reply = _read_answer(wire, question, rcode, authentic)
     except IndexError:
         raise Malformed("a message that breaks off") from None
+    if not errors:
+        return reply
+    text = ", ".join(_describe(code, more) for code, more in errors)
+    return replace(reply, errors=tuple(code for code, _more in errors), error_text=text)
 
 
 def _read_answer(wire: bytes, question: Question, rcode: int, authentic: bool) -> Reply:
@@ -355,9 +363,12 @@ def _seconds(ttl: int) -> int:
     return ttl if ttl <= _MAX_TTL else 0
 
 
-def _read_error(wire: bytes, question: Question, rcode: int, authentic: bool) -> Reply:
-    """Read what EDNS adds: the upper bits of the rcode, and why (RFC 6891 §6.1.3, RFC 8914 §2)."""
-    reply = Reply(rcode, authentic, canonical=question.name)
+def _read_edns(wire: bytes) -> tuple[int, Sequence[tuple[int, str]]]:
+    """Read what EDNS adds: the upper bits of the rcode, and extended errors (RFC 6891 §6.1.3, RFC 8914 §2)."""
+    if wire[10:12] == b"\0\0":
+        return 0, ()
+    if wire[-11:-8] == _OPT_BEGINS and wire[-2:] == b"\0\0":  # the usual end: no options, nothing to walk for
+        return wire[-6] << 4, ()
     at = 12
     for _ in range(int.from_bytes(wire[4:6])):
         at = _read_name(wire, at)[1] + 4
@@ -367,12 +378,9 @@ def _read_error(wire: bytes, question: Question, rcode: int, authentic: bool) ->
         if ends > len(wire):
             raise Malformed("a record that breaks off")
         if wire[at] << 8 | wire[at + 1] == _OPT:
-            errors = tuple(islice(_extended_errors(wire[at + 10 : ends]), _MAX_ERRORS))
-            text = ", ".join(_describe(code, more) for code, more in errors)
-            codes = tuple(code for code, _more in errors)
-            return replace(reply, rcode=rcode | wire[at + 4] << 4, errors=codes, error_text=text)
+            return wire[at + 4] << 4, tuple(islice(_extended_errors(wire[at + 10 : ends]), _MAX_ERRORS))
         at = ends
-    return reply
+    return 0, ()
 
 
 def _extended_errors(options: bytes) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import os
 import re
+import secrets
 import socket
 import ssl
 import time
@@ -26,6 +27,7 @@ from rtls_analysis.scanner.dns_message import (
     DNSSEC_FAILURES,
     NOERROR,
     NXDOMAIN,
+    POLICY_ERRORS,
     RDTYPES,
     REFUSED,
     SERVFAIL,
@@ -44,7 +46,7 @@ TRIES = (1.5, 2.5, 4.0)
 """Seconds that each try of a question may take."""
 
 _SOCKETS = 16
-_IN_FLIGHT = 400
+_IN_FLIGHT = 180  # as many as the usual socket of a resolver (208 KiB) holds, should they come all at once
 _CACHE = (
     20_000  # answers; the scan keeps what it found, so that only names shared by many are asked for again
 )
@@ -55,6 +57,10 @@ _RESOLV_CONF = Path("/etc/resolv.conf")
 _FORMS = "ADDR, ADDR:PORT, [IPv6]:PORT or tls://ADDR[:PORT][#NAME]"
 _SIGNED = ((".", "SOA"), (".", "DNSKEY"), ("ietf.org", "MX"), ("nlnetlabs.nl", "MX"), ("isc.org", "MX"))
 _BROKEN = (("dnssec-failed.org", "A"), ("dnssec-failed.org", "SOA"))
+_LATEST = 64  # outcomes
+_MANY_FAIL = (
+    0.2  # of the latest outcomes: then perhaps nobody is reached, and what is answered was remembered
+)
 _LIFE_SIGNS = (("localhost", "A"), (".", "NS"))  # a resolver answers these by itself
 
 
@@ -95,9 +101,7 @@ class ResolverAddress:
     @property
     def is_private(self) -> bool:
         """Whether nobody on the way can forge its answers: it is on this machine, or speaks TLS."""
-        address = ipaddress.ip_address(self.host)
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return self.tls or (mapped or address).is_loopback
+        return self.tls or ipaddress.ip_address(self.host).is_loopback
 
 
 def parse_server(text: str) -> ResolverAddress:
@@ -131,6 +135,8 @@ def parse_server(text: str) -> ResolverAddress:
         raise ResolverProblem(f"not a resolver: {text!r}; give an address: {_FORMS}") from None
     if bracketed and address.version == 4:
         raise ResolverProblem(f"not a resolver: {text!r}; brackets are for IPv6: {_FORMS}")
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
     number = 853 if tls else 53
     if port is not None:
         number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
@@ -222,7 +228,11 @@ class Resolver:
         self._queues: tuple[deque[Pending], ...] = tuple(deque() for _ in self._tries)
         self._sweeping: asyncio.TimerHandle | None = None
         self._heard_at = float("-inf")
-        self._alive: asyncio.Task[bool] | None = None
+        self._well_at = float("-inf")  # an answer or a denial
+        self._failing = 0.0  # moving average: the share of failures among the latest outcomes
+        self._reaches_out = False  # `check` saw it resolve names that it cannot have known
+        self._reached_at = float("-inf")
+        self._testing: asyncio.Task[str] | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -253,8 +263,8 @@ class Resolver:
     ) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
-        if self._alive is not None:
-            self._alive.cancel()
+        if self._testing is not None:
+            self._testing.cancel()
         self._channel.close()
         self._fallback.close()
 
@@ -340,12 +350,16 @@ class Resolver:
             )
         except BadName as problem:
             return _failure(name, rdtype, DnsStatus.ERROR, f"not a name: {problem}")
+        asked_at = self._loop.time()
         try:
             reply = await self._reply(question)
             if reply.rcode == SERVFAIL:
-                return await self._explain(question, reply)
+                answer = await self._explain(question, reply)
+                if answer.status is DnsStatus.SERVFAIL:
+                    await self._make_sure(asked_at, asked_at)
+                return answer
         except _Silence as silence:
-            await self._make_sure(silence)
+            await self._make_sure(asked_at, silence.sent_at)
             seconds = sum(self._tries)
             return _failure(question.name, rdtype, DnsStatus.TIMEOUT, f"no answer within {seconds:g} s")
         except _Unreadable as problem:
@@ -354,6 +368,9 @@ class Resolver:
 
     def _answer(self, question: Question, reply: Reply) -> DnsAnswer:
         name, rdtype = question.name, question.rdtype
+        if not POLICY_ERRORS.isdisjoint(reply.errors):  # a denial or an address that is not the domain's word
+            detail = f"{reply.rcode_text}, by the resolver's own policy: {reply.error_text}"
+            return _failure(name, rdtype, DnsStatus.REFUSED, detail)
         if reply.rcode == NOERROR:
             status = DnsStatus.NOERROR if reply.records else DnsStatus.NODATA
         elif reply.rcode == NXDOMAIN:
@@ -421,6 +438,7 @@ class Resolver:
         now = self._loop.time()
         if pending.tries == len(self._tries):
             if not pending.future.done():
+                self._count(failed=True)
                 error = _Unreadable(pending.fault) if pending.fault else _Silence(pending.sent_at)
                 pending.future.set_exception(error)
             return
@@ -460,32 +478,62 @@ class Resolver:
             return
         pending.fault = ""
         pending.future.set_result(reply)
+        if reply.rcode in (NOERROR, NXDOMAIN):
+            self._well_at = self._heard_at
+            self._count(failed=False)
+        elif reply.rcode == SERVFAIL:
+            self._count(failed=True)
+
+    def _count(self, *, failed: bool) -> None:
+        self._failing += (failed - self._failing) / _LATEST
 
     # -- the resolver itself ---------------------------------------------------------------------------------
 
-    async def _make_sure(self, silence: _Silence) -> None:
-        """Raise where it is the resolver that is silent, not those whom it asks."""
-        if self._heard_at >= silence.sent_at:
+    async def _make_sure(self, asked_at: float, sent_at: float) -> None:
+        """Raise where a failure is the resolver's own, not that of those whom it asks.
+
+        A question failed that was `asked_at`, and `sent_at` for the last time. As long as others fared well
+        meanwhile, nothing needs to be done.
+        """
+        is_silent = self._heard_at < sent_at
+        well_at = self._reached_at if self._failing > _MANY_FAIL else self._well_at
+        if not is_silent and (well_at >= asked_at or not self._reaches_out):
             return
-        if self._alive is None:
-            self._alive = self._loop.create_task(self.answers())
-            self._alive.add_done_callback(self._forget_alive)
-        if not await asyncio.shield(self._alive):
-            fault = f" ({self._channel.fault})" if self._channel.fault else ""
+        if self._testing is None:
+            self._testing = self._loop.create_task(self._what_is_wrong())
+            self._testing.add_done_callback(self._forget_testing)
+        if wrong := await asyncio.shield(self._testing):
             raise ResolverProblem(
-                f"the resolver {self.server} stopped answering{fault}; start it again, or name another with "
-                "--resolver, and run the same scan again: what was done is kept"
+                f"the resolver {self.server} {wrong}; once it is back, or with another by --resolver, run the "
+                "same scan again: what was done is kept"
             )
 
-    def _forget_alive(self, task: asyncio.Task[bool]) -> None:
-        self._alive = None
+    def _forget_testing(self, task: asyncio.Task[str]) -> None:
+        self._testing = None
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits any more
+
+    async def _what_is_wrong(self) -> str:
+        """Say what is wrong with the resolver now; empty where it works."""
+        seconds = sum(self._tries)
+        if not await self._gather(_LIFE_SIGNS, seconds, enough=1):
+            return "stopped answering" + self._way_fault()
+        if self._reaches_out:
+            replies = await self._gather(_news(), seconds)
+            if not any(reply.rcode in (NOERROR, NXDOMAIN) for reply in replies.values()):
+                return "answers, but reaches nobody: is this machine off the network?"
+            self._reached_at = self._loop.time()
+        return ""
+
+    def _way_fault(self) -> str:
+        return f" ({self._channel.fault})" if self._channel.fault else ""
 
     async def answers(self) -> bool:
-        """Whether the resolver answers at all now: asks it what any knows by itself.
+        """Whether the resolver works now, whatever domains do: it answers, and reaches others if it ever did.
 
         After `ask` raised `ResolverProblem`, this tells whether to go on.
         """
-        return bool(await self._gather(_LIFE_SIGNS, sum(self._tries), enough=1))
+        return not await self._what_is_wrong()
 
     async def check(self, domains: Iterable[str] = ()) -> ResolverCheck:
         """Find out whether the resolver's AD bit may be believed (RFC 7672 §2.1.1), before anything depends on it.
@@ -504,14 +552,14 @@ class Resolver:
         ResolverProblem
             It does not answer, or refuses everything.
         """
-        names = [(domain, "MX") for domain in domains]
-        asked = [*_SIGNED, *_BROKEN, *_LIFE_SIGNS, *names]
-        replies = await self._gather(asked, _CHECK_SECONDS)
+        news = _news()
+        own = [(domain, "MX") for domain in domains]
+        replies = await self._gather([*_SIGNED, *_BROKEN, *_LIFE_SIGNS, *news, *own], _CHECK_SECONDS)
         if not replies:
-            fault = f" ({self._channel.fault})" if self._channel.fault else ""
-            raise self._problem(f"does not answer{fault}")
+            raise self._problem(f"does not answer{self._way_fault()}")
         if all(reply.rcode == REFUSED for reply in replies.values()):
             raise self._problem("refuses to answer us")
+        self._reaches_out = any(replies[key].rcode in (NOERROR, NXDOMAIN) for key in news if key in replies)
         check = self._judge(replies)
         self.trusted = check.trusted
         return check
@@ -574,6 +622,11 @@ class Resolver:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         return replies
+
+
+def _news() -> list[tuple[str, str]]:
+    """Make questions that nobody can have asked before: only who reaches the name servers can answer them."""
+    return [(f"{secrets.token_hex(8)}.{zone}", "A") for zone in ("com", "net")]
 
 
 def _failure(name: str, rdtype: str, status: DnsStatus, detail: str) -> DnsAnswer:
