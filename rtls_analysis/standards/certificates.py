@@ -34,6 +34,7 @@ MAX_PRESENTED = 100  # certificates of a chain that are looked at; no honest ser
 MAX_DEPTH = 10  # certificates of a path
 MAX_SIGNATURES = 100  # signatures checked in the search for paths: an honest chain takes three or four
 MAX_PATHS = 8
+MAX_KEPT = 1 << 15  # octets of a chain whose reading is kept: larger ones are made to fill memory
 MAX_NAME_CHECKS = 20_000  # names times name constraints, of one authority of a path
 
 _SERVER = {
@@ -99,9 +100,17 @@ def describe_certificate(der: bytes) -> Certificate:
     )
 
 
-@lru_cache(maxsize=4096)
 def load_certificate(der: bytes) -> X509 | None:
     """Load a certificate (RFC 5280 §4.1); None where the bytes are none."""
+    return _kept_certificate(der) if len(der) <= MAX_KEPT else _load(der)
+
+
+@lru_cache(maxsize=4096)
+def _kept_certificate(der: bytes) -> X509 | None:
+    return _load(der)
+
+
+def _load(der: bytes) -> X509 | None:
     try:
         return parse_certificate(der)
     except ValueError:
@@ -236,8 +245,14 @@ def _is_candidate(issuer: X509, path: tuple[X509, ...]) -> bool:
     return not any(link.subject == issuer.subject and link.key_info == issuer.key_info for link in path)
 
 
-@lru_cache(maxsize=8192)
 def _signed(certificate: X509, issuer: X509) -> bool:
+    if len(certificate.der) + len(issuer.der) > MAX_KEPT:
+        return is_signed_by(certificate, issuer.key)
+    return _kept_signature(certificate, issuer)
+
+
+@lru_cache(maxsize=8192)
+def _kept_signature(certificate: X509, issuer: X509) -> bool:
     return is_signed_by(certificate, issuer.key)
 
 
@@ -249,12 +264,6 @@ def _path(links: tuple[X509, ...], state: PkixState, *problems: str) -> _Path:
 def _title(certificate: X509) -> str:
     text = next(iter(certificate.common_names), "") or name_text(certificate.subject_name) or "no name"
     return repr(text[:80])
-
-
-def _complete(links: tuple[X509, ...]) -> _Path:
-    """Judge a path that ends in a root: all but its dates (RFC 5280 §6.1)."""
-    problems = tuple(_problems(links))
-    return _path(links, PkixState.UNTRUSTED if problems else PkixState.VALID, *problems)
 
 
 def _dead_end(search: _Search) -> _Path:
@@ -423,19 +432,26 @@ class Roots:
     """The certificates at which a path may end (RFC 5280 §6.1.1 (d)), and what chains amount to under them.
 
     Make it once: chains that many hosts share are searched once. `pem` is the text it was made from, `sha256`
-    the fingerprint of that text in hexadecimal. `keys` are trusted as if they were roots' (RFC 7671 §5.2.3).
+    the fingerprint of that text in hexadecimal. `key` is trusted as if it were a root's (RFC 7671 §5.2.3).
+    Without `dated` the dates of a root count only where it issued itself.
     """
 
     def __init__(
-        self, ders: Iterable[bytes], keys: Iterable[PublicKeyTypes | None] = (), *, pem: bytes = b""
+        self,
+        ders: Iterable[bytes],
+        *,
+        key: PublicKeyTypes | None = None,
+        dated: bool = True,
+        pem: bytes = b"",
     ) -> None:
         self.pem = pem
         self.sha256 = hashlib.sha256(pem).hexdigest()
         roots = [root for der in ders if (root := load_certificate(der)) is not None]
         self._ders = frozenset(root.der for root in roots)
-        self._keys = tuple(keys)
+        self._key = key
+        self._dated = dated
         self._by_subject = _by_subject(roots)
-        self.chain = lru_cache(maxsize=4096)(self._chain)
+        self._kept_chain = lru_cache(maxsize=4096)(self._search)
 
     @classmethod
     def from_pem(cls, pem: bytes) -> Roots:
@@ -463,14 +479,21 @@ class Roots:
 
     def hold(self, certificate: X509) -> bool:
         """Tell whether a path may end here: the certificate is a root, or signed by a key trusted as such."""
-        return certificate.der in self._ders or any(is_signed_by(certificate, key) for key in self._keys)
+        if self._key is not None and is_signed_by(certificate, self._key):
+            return True
+        return certificate.der in self._ders
 
     def named(self, subject: NameKey) -> Sequence[X509]:
         """Give the roots of a name."""
         return self._by_subject.get(subject, ())
 
-    def _chain(self, chain: tuple[bytes, ...]) -> _Chain | None:
-        """Search the paths of a presented chain, leaf first; None where the leaf cannot be read."""
+    def chain(self, chain: tuple[bytes, ...]) -> _Chain | None:
+        """Tell what a presented chain, leaf first, amounts to; None where there is no leaf that can be read."""
+        if not chain:
+            return None
+        return self._kept_chain(chain) if sum(map(len, chain)) <= MAX_KEPT else self._search(chain)
+
+    def _search(self, chain: tuple[bytes, ...]) -> _Chain | None:
         if (leaf := load_certificate(chain[0])) is None:
             return None
         if leaf.extensions.faults:
@@ -481,10 +504,17 @@ class Roots:
         search.climb((leaf,))
         junk = len(others) - len(readable)
         return _Chain(
-            paths=tuple(_complete(links) for links in search.found) or (_dead_end(search),),
+            paths=tuple(map(self._complete, search.found)) or (_dead_end(search),),
             leaf=leaf,
             note=f"{junk} of the other certificates cannot be read" if junk else "",
         )
+
+    def _complete(self, links: tuple[X509, ...]) -> _Path:
+        """Judge a path that ends in a root: all but its dates (RFC 5280 §6.1)."""
+        root, problems = links[-1], tuple(_problems(links))
+        dated = self._dated or root.self_issued or root.der not in self._ders
+        steps = links if dated else links[:-1]
+        return _path(steps, PkixState.UNTRUSTED if problems else PkixState.VALID, *problems)
 
 
 @lru_cache(maxsize=1)
@@ -538,9 +568,13 @@ def check_path(chain: Sequence[bytes], roots: Roots, at: datetime) -> PathCheck:
     first that is good decides; certificates that it does not need may be expired or junk. Revocation is not
     looked at: senders of mail do not.
     """
+    return _check_path(chain, roots.chain(tuple(chain)), at)
+
+
+def _check_path(chain: Sequence[bytes], held: _Chain | None, at: datetime) -> PathCheck:
     if not chain:
         return PathCheck(PkixState.ANONYMOUS, ("no certificate",))
-    if (held := roots.chain(tuple(chain))) is None:
+    if held is None:
         return PathCheck(PkixState.MALFORMED, ("the certificate cannot be read",))
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
     checks = [path.check(at) for path in held.paths]
@@ -565,8 +599,8 @@ def check_pkix(
         Whether the common names count where the certificate has no DNS-ID: for mail (RFC 7672 §3.2.3, as
         RFC 8689 §4.2.1 leaves it open), never for the policy host of MTA-STS (RFC 8461 §3.3).
     """
-    path = check_path(chain, roots, at)
-    held = roots.chain(tuple(chain)) if chain else None
+    held = roots.chain(tuple(chain))
+    path = _check_path(chain, held, at)
     if held is None:
         return PkixCheck(path.state, "; ".join(path.reasons))
     dns_ids = held.leaf.dns_ids

@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from rtls_analysis.standards.certificates import (
+    MAX_KEPT,
     MAX_PRESENTED,
     PkixState,
     Roots,
@@ -23,6 +24,7 @@ from rtls_analysis.standards.x509 import load_key
 DANE_TA, DANE_EE = 2, 3  # usages; the others are not for SMTP (RFC 7672 §3.1.3)
 CERT, SPKI = 0, 1  # selectors
 FULL = 0  # matching type: the data itself
+MAX_AUTHORITIES = 50  # records of usage 2 that are looked at; no honest host has a tenth of them
 _DIGESTS: dict[int, Callable[[bytes], bytes]] = {
     1: lambda data: hashlib.sha256(data).digest(),
     2: lambda data: hashlib.sha512(data).digest(),
@@ -239,7 +241,8 @@ def check_dane(
     One matching record is enough. DANE-EE looks at the leaf only, neither at names nor at dates (RFC 7672
     §3.1.1). DANE-TA never matches the leaf, asks for a good path from there to the leaf and for a name
     (§3.1.2). Its authority may be given in full by ``2 0 0`` alone (RFC 7671 §5.2.2), or as the bare key of
-    ``2 1 0`` (§5.2.3), without being sent.
+    ``2 1 0`` (§5.2.3), without being sent. As with OpenSSL, that an authority which another one certified has
+    expired itself does not count.
     """
     if (without := _WITHOUT_RECORDS.get(tlsa_state)) is not None:
         return without
@@ -250,8 +253,10 @@ def check_dane(
         return DaneCheck(DaneState.NOT_TESTED, "no certificate was seen")
     if not chain:
         return DaneCheck(DaneState.MISMATCH, "no certificate: the cipher is anonymous")
+    agreed = _agreed(records)
+    authorities = [record for record in agreed if record.usage == DANE_TA]
     reasons: dict[str, None] = {}
-    for record in _agreed(records):
+    for record in (*(record for record in agreed if record.usage == DANE_EE), *authorities[:MAX_AUTHORITIES]):
         reason = _mismatch(record, tuple(chain[:MAX_PRESENTED]), tuple(names), at)
         if not reason:
             return DaneCheck(DaneState.MATCH, matched=record.text)
@@ -276,14 +281,25 @@ def _mismatch(record: TlsaRecord, chain: tuple[bytes, ...], names: tuple[str, ..
     return ""
 
 
-@lru_cache(maxsize=4096)
 def _anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> Roots | None:
     """Give the authorities that a DANE-TA record names, sent or given in full; None where there are none."""
-    sent = [der for der in dict.fromkeys(chain[1:]) if der != chain[0] and _is_of(record, der)]
-    if record.matching == FULL and record.selector == CERT:
-        sent.append(record.data)
-    keys = (load_key(record.data),) if record.matching == FULL and record.selector == SPKI else ()
-    return Roots(sent, keys) if sent or keys else None
+    return _kept_anchors(record, chain) if sum(map(len, chain)) <= MAX_KEPT else _find_anchors(record, chain)
+
+
+@lru_cache(maxsize=4096)
+def _kept_anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> Roots | None:
+    return _find_anchors(record, chain)
+
+
+def _find_anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> Roots | None:
+    leaf, *others = dict.fromkeys(chain)
+    if sent := [der for der in others if _is_of(record, der)]:
+        return Roots(sent, dated=False)
+    if record.matching != FULL:
+        return None
+    if record.selector == SPKI:
+        return Roots((), key=load_key(record.data))
+    return Roots((record.data,), dated=False) if record.data != leaf else None
 
 
 def _is_of(record: TlsaRecord, der: bytes) -> bool:

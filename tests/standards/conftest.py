@@ -11,12 +11,14 @@ import hashlib
 import ipaddress
 import re
 import shutil
+import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import time
+from base64 import encodebytes
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -150,7 +152,7 @@ def general_name(text: str) -> bytes:
     raise ValueError(f"a general name begins with its kind: {text!r}")
 
 
-def time(moment: dt.datetime) -> bytes:
+def asn1_time(moment: dt.datetime) -> bytes:
     if moment.year < 2050:  # RFC 5280 §4.1.2.5
         return tlv(0x17, f"{moment:%y%m%d%H%M%S}Z".encode())
     return tlv(0x18, f"{moment:%Y%m%d%H%M%S}Z".encode())
@@ -268,7 +270,7 @@ class Forge:
             integer(cert.serial or _serial(own)),
             _algorithm(signing_key, cert.inner_digest) if cert.inner_digest else algorithm,
             self._name(issuer, by),
-            tlv(SEQUENCE, *(time(AT + dt.timedelta(days=days)) for days in cert.days)),
+            tlv(SEQUENCE, *(asn1_time(AT + dt.timedelta(days=days)) for days in cert.days)),
             self._name(own, cert),
             public_key(self.key(own)),
         ]
@@ -341,8 +343,6 @@ def private_pem(key: Key) -> bytes:
 
 def pem(*ders: bytes) -> bytes:
     """Write certificates as PEM (RFC 7468 §5)."""
-    from base64 import encodebytes
-
     return b"".join(
         b"-----BEGIN CERTIFICATE-----\n" + encodebytes(der) + b"-----END CERTIFICATE-----\n" for der in ders
     )
@@ -382,7 +382,14 @@ def openssl_verify(openssl: str, tmp_path_factory: pytest.TempPathFactory) -> Ca
         leaf.write_bytes(pem(chain[0]))
         sent.write_bytes(pem(*chain[1:]))
         trusted.write_bytes(pem(*roots))
-        command: list[Any] = [openssl, "verify", "-purpose", "sslserver", "-partial_chain", "-no-CApath"]
+        command: list[str | Path] = [
+            openssl,
+            "verify",
+            "-purpose",
+            "sslserver",
+            "-partial_chain",
+            "-no-CApath",
+        ]
         command += ["-no-CAstore", "-CAfile", trusted, "-attime", str(int(at.timestamp()))]
         command += ["-untrusted", sent] if chain[1:] else []
         command += ["-verify_hostname", host] if host else []
@@ -399,3 +406,64 @@ def write_credentials(folder: Path, label: str, chain: Sequence[bytes], key: Key
     for path, data in zip(paths, (pem(chain[0]), pem(*chain[1:]), private_pem(key)), strict=True):
         path.write_bytes(data)
     return paths
+
+
+class DaneServers:
+    """Servers of chains, and `openssl s_client` to hold each against TLSA records."""
+
+    def __init__(self, openssl: str, folder: Path) -> None:
+        self._openssl = openssl
+        self._folder = folder
+        self._ports: dict[tuple[bytes, ...], int] = {}
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def ask(self, chain: Sequence[bytes], key: Key, records: Sequence[str], host: str) -> Said:
+        """Ask whether one of the records matches the chain, with `host` as the only name."""
+        port = self._ports.get(tuple(chain)) or self._serve(tuple(chain), key)
+        command = [self._openssl, "s_client", "-connect", f"127.0.0.1:{port}", "-brief"]
+        command += ["-dane_tlsa_domain", host, "-dane_ee_no_namechecks", "-verify_return_error"]
+        command += ["-attime", str(int(AT.timestamp()))]
+        for record in records:
+            command += ["-dane_tlsa_rrdata", record]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
+        said = done.stdout + done.stderr
+        return Said("Verification: OK" in said and "DANE TLSA" in said, said)
+
+    def _serve(self, chain: tuple[bytes, ...], key: Key) -> int:
+        certificate, rest, key_file = write_credentials(self._folder, str(len(self._ports)), chain, key)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        command: list[str | Path] = [self._openssl, "s_server", "-accept", f"127.0.0.1:{port}", "-quiet"]
+        command += ["-cert", certificate, "-key", key_file]
+        command += ["-cert_chain", rest] if chain[1:] else []
+        # its standard input stays open: at its end s_server would quit
+        server = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self._running.append(server)
+        for _ in range(1000):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except OSError:
+                assert server.poll() is None, f"cannot start: {command}"
+                time.sleep(0.01)
+            else:
+                self._ports[chain] = port
+                return port
+        raise AssertionError(f"does not listen: {command}")
+
+    def stop(self) -> None:
+        for server in self._running:
+            server.kill()
+            server.communicate()
+
+
+@pytest.fixture(scope="module")
+def dane_servers(openssl: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaneServers]:
+    """Serve chains on loopback for as long as the tests of a module run."""
+    servers = DaneServers(openssl, tmp_path_factory.mktemp("dane"))
+    yield servers
+    servers.stop()

@@ -858,7 +858,7 @@ def signatures(monkeypatch: pytest.MonkeyPatch) -> list[None]:
         checked.append(None)
         return is_signed_by(*arguments)
 
-    certificates._signed.cache_clear()
+    certificates._kept_signature.cache_clear()
     monkeypatch.setattr(certificates, "is_signed_by", count)
     return checked
 
