@@ -34,6 +34,8 @@ from rtls_analysis.outcomes import (
     TlsrptState,
     Told,
 )
+from rtls_analysis.standards.received import HopTls
+from rtls_analysis.standards.tls_report import SumsDiffer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,25 +197,6 @@ class Returned(StrEnum):
     FULL = "full"
     HEADERS = "headers"
     NONE = "none"
-
-
-class HopTls(StrEnum):
-    """What a Received field says of its hop's TLS; `none` only where that MTA would have said otherwise."""
-
-    NONE = "none"
-    ENCRYPTED = "encrypted"
-    ANONYMOUS = "anonymous"
-    AUTHENTICATED_CLIENT = "authenticated_client"
-    UNKNOWN = "unknown"
-
-
-class SumsDiffer(StrEnum):
-    """How the failure details of a TLS report add up against its total (RFC 8460 §4.5)."""
-
-    EQUAL = "equal"
-    DETAILS_EXCEED = "details_exceed"  # legal: the failure types overlap
-    DETAILS_FALL_SHORT = "details_fall_short"
-    NO_DETAILS = "no_details"
 
 
 _REQUIRETLS_SHARE = "no obstacle on the way of a REQUIRETLS message, under the scan's rules"
@@ -491,16 +474,30 @@ TLS_REPORTS = Table(
         _text("policy_type", "tlsa, sts, no-policy-found, or the report's own word"),
         _text("policy_domain", "policy domain; for tlsa the MX host"),
         _list("policy_mx_hosts", "mx patterns of the policy"),
+        _list("policy_strings", "the policy as the reporter saw it: lines of MTA-STS, or TLSA records"),
         _count("sessions_ok", "successful sessions; repeats on each row of a policy"),
-        _count("sessions_failed", "failed sessions; repeats on each row of a policy"),
+        _count(
+            "sessions_failed",
+            "failed sessions; repeats on each row of a policy; without a total, the details' sum",
+        ),
+        _word(
+            "sums",
+            SumsDiffer,
+            "how the failure details add up against the total; missing where one is not told",
+        ),
         _text("result_type", "failure type as reported"),
         _word("tls_outcome", TlsOutcome, "failure type in our words; ok for a policy without failures"),
         _text("sending_mta", "address of the sending MTA"),
         _text("receiving_mx", "name of the receiving MX"),
+        _text("receiving_helo", "name with which it greeted"),
         _text("receiving_address", "its address"),
         _count("failed_sessions", "sessions that failed this way"),
         _text("failure_reason", "reason code, free text"),
         _text("additional_information", "URI with more, never fetched"),
+        _flag(
+            "impossible", "a number or time of the row cannot be: a negative count, an end before the begin"
+        ),
+        _text("detail", "what cannot be, in words"),
         _text("source_file", "file, and report within it"),
     ),
 )
@@ -512,19 +509,35 @@ HOPS = Table(
         _text("message_id", "Message-ID without angle brackets"),
         _count("hop", "number of the hop, the oldest is 1"),
         _time("received_at", "when the host received it"),
-        _text("from_name", "name the client gave"),
+        _text("from_name", "name after `from`: what the client called itself, or its DNS name (Exim, qmail)"),
+        _text("helo_name", "what the client called itself, where that is told apart"),
+        _text("reverse_name", "its DNS name, where that is told apart"),
         _text("from_address", "its address"),
         _text("by_host", "host that wrote the field"),
         _text("with_protocol", "protocol word as written"),
-        _word("tls_version", TlsVersion, "protocol version"),
+        _word("tls_version", TlsVersion, "protocol version; missing where the field fits several"),
         _text("cipher", "cipher suite as written"),
         _count("cipher_bits", "strength of the cipher in bits"),
-        _text("mta", "family of the MTA that wrote the field"),
-        _word("tls_state", HopTls, "what the field says of TLS"),
-        _text("requiretls_mark", "private mark that the message came with REQUIRETLS"),
+        _text("client_certificate", "what is said of the client's certificate, as written"),
+        _text("mta", "server that wrote the field"),
+        _word(
+            "tls_state", HopTls, "what the field says of TLS; none only where that server would have named it"
+        ),
+        _flag("authenticated", "the client logged in: a submission"),
+        _flag("inside_host", "handed over within one host: no hop for RFC 8689"),
+        _text("requiretls_mark", "private mark that the message came with REQUIRETLS, as written"),
         _word("could_be_requiretls", Told, "no, or unknown: a Received field can disprove, never prove"),
-        _seconds("delay_seconds", "since the hop before"),
-        _text("raw", "the field, unfolded"),
+        _text("detail", "why it could not be REQUIRETLS"),
+        _seconds("delay_seconds", "since the hop before; negative where clocks differ"),
+        _text("queue_id", "id the message got there"),
+        _text("recipient", "recipient, where one is named"),
+        _word(
+            "requiretls_requested",
+            Told,
+            "yes where the message carries Require-TLS-ESMTP: yes, which can be forged",
+        ),
+        _word("tls_required_no", Told, "the message carries TLS-Required: No"),
+        _text("raw", "the field, unfolded; its first 8,192 characters"),
         _text("source_file", "file, and message within it"),
     ),
 )
