@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtls_analysis.read.lines import Clock, zone_of
 from rtls_analysis.read.log_rows import Sink, Source
+from rtls_analysis.read.log_time import Clock, zone_of
 from rtls_analysis.read.mox import MoxReader
 
 ENVELOPE = b"2026-11-24T10:00:00.000000+00:00 mx mox[7]: "
@@ -286,7 +286,7 @@ def test_other_lines_are_counted_once(read_text):
 
 
 def reader() -> tuple[Sink, MoxReader]:
-    sink = Sink(Clock(zone_of("UTC"), 2026))
+    sink = Sink(Clock(zone_of("UTC")))
     return sink, MoxReader(sink)
 
 
