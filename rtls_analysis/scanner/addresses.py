@@ -22,68 +22,71 @@ Network = IPv4Network | IPv6Network
 _PROC_NET = Path("/proc/self/net")
 _OWN_SECONDS = 60.0  # how old the list of our own addresses may be: laptops move
 
-_IPV4 = [
-    (IPv4Network(network), reason)
-    for network, reason in (
-        ("0.0.0.0/32", "unspecified"),
-        ("0.0.0.0/8", "this network"),
-        ("10.0.0.0/8", "private"),
-        ("100.64.0.0/10", "shared by carriers (CGNAT)"),
-        ("127.0.0.0/8", "loopback"),
-        ("169.254.0.0/16", "link-local"),
-        ("172.16.0.0/12", "private"),
-        ("192.0.0.0/24", "protocol assignment"),
-        ("192.0.2.0/24", "documentation"),
-        ("192.31.196.0/24", "AS112 sink"),
-        ("192.52.193.0/24", "multicast tunnel (AMT)"),
-        ("192.88.99.0/24", "6to4 relay"),
-        ("192.168.0.0/16", "private"),
-        ("192.175.48.0/24", "AS112 sink"),
-        ("198.18.0.0/15", "benchmarking"),
-        ("198.51.100.0/24", "documentation"),
-        ("203.0.113.0/24", "documentation"),
-        ("224.0.0.0/4", "multicast"),
-        ("255.255.255.255/32", "broadcast"),
-        ("240.0.0.0/4", "reserved"),
-    )
-]
+_Block = tuple[int, int, str]  # the bits of a network, the mask that leaves them, what it is for
 
-_IPV6 = [
-    (IPv6Network(network), reason)
-    for network, reason in (
-        ("::/128", "unspecified"),
-        ("::1/128", "loopback"),
-        ("::ffff:0:0/96", "IPv4-mapped"),
-        ("::ffff:0:0:0/96", "IPv4-translated"),
-        ("::/96", "IPv4-compatible"),
-        ("64:ff9b::/96", "NAT64"),
-        ("64:ff9b:1::/48", "NAT64"),
-        ("100::/64", "discard-only"),
-        ("100:0:0:1::/64", "dummy prefix"),
-        ("2001::/32", "Teredo"),
-        ("2001:2::/48", "benchmarking"),
-        ("2001:3::/32", "multicast tunnel (AMT)"),
-        ("2001:4:112::/48", "AS112 sink"),
-        ("2001:10::/28", "ORCHID"),
-        ("2001:20::/28", "ORCHID"),
-        ("2001:30::/28", "remote identification (DET)"),
-        ("2001::/23", "protocol assignment"),
-        ("2001:db8::/32", "documentation"),
-        ("2002::/16", "6to4"),
-        ("2620:4f:8000::/48", "AS112 sink"),
-        ("3ffe::/16", "reserved"),  # the 6bone, given back (RFC 3701)
-        ("3fff::/20", "documentation"),
-        ("5f00::/16", "segment routing"),
-        ("fc00::/7", "unique local"),
-        ("fe80::/10", "link-local"),
-        ("fec0::/10", "site-local"),
-        ("ff00::/8", "multicast"),
-    )
-]
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that is given out (RFC 4291 §2.4)
+
+def _blocks(*rows: tuple[str, str]) -> tuple[_Block, ...]:
+    """Prepare networks for a quick search; of two that overlap, the first counts."""
+    networks = [(ipaddress.ip_network(network), reason) for network, reason in rows]
+    return tuple((int(network[0]), int(network.netmask), reason) for network, reason in networks)
+
+
+_IPV4 = _blocks(
+    ("0.0.0.0/32", "unspecified"),
+    ("0.0.0.0/8", "this network"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "shared by carriers (CGNAT)"),
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local"),
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "protocol assignment"),
+    ("192.0.2.0/24", "documentation"),
+    ("192.31.196.0/24", "AS112 sink"),
+    ("192.52.193.0/24", "multicast tunnel (AMT)"),
+    ("192.88.99.0/24", "6to4 relay"),
+    ("192.168.0.0/16", "private"),
+    ("192.175.48.0/24", "AS112 sink"),
+    ("198.18.0.0/15", "benchmarking"),
+    ("198.51.100.0/24", "documentation"),
+    ("203.0.113.0/24", "documentation"),
+    ("224.0.0.0/4", "multicast"),
+    ("255.255.255.255/32", "broadcast"),
+    ("240.0.0.0/4", "reserved"),
+)
+
+_IPV6 = _blocks(
+    ("::/128", "unspecified"),
+    ("::1/128", "loopback"),
+    ("::ffff:0:0/96", "IPv4-mapped"),
+    ("::ffff:0:0:0/96", "IPv4-translated"),
+    ("::/96", "IPv4-compatible"),
+    ("64:ff9b::/96", "NAT64"),
+    ("64:ff9b:1::/48", "NAT64"),
+    ("100::/64", "discard-only"),
+    ("100:0:0:1::/64", "dummy prefix"),
+    ("2001::/32", "Teredo"),
+    ("2001:2::/48", "benchmarking"),
+    ("2001:3::/32", "multicast tunnel (AMT)"),
+    ("2001:4:112::/48", "AS112 sink"),
+    ("2001:10::/28", "ORCHID"),
+    ("2001:20::/28", "ORCHID"),
+    ("2001:30::/28", "remote identification (DET)"),
+    ("2001::/23", "protocol assignment"),
+    ("2001:db8::/32", "documentation"),
+    ("2002::/16", "6to4"),
+    ("2620:4f:8000::/48", "AS112 sink"),
+    ("3ffe::/16", "reserved"),  # the 6bone, given back (RFC 3701)
+    ("3fff::/20", "documentation"),
+    ("5f00::/16", "segment routing"),
+    ("fc00::/7", "unique local"),
+    ("fe80::/10", "link-local"),
+    ("fec0::/10", "site-local"),
+    ("ff00::/8", "multicast"),
+)
+_GLOBAL_UNICAST = 0b001  # the first three bits of all that is given out (RFC 4291 §2.4)
 
 _LAST_32 = frozenset({"IPv4-mapped", "IPv4-translated", "IPv4-compatible"})
-_NAT64_WELL_KNOWN = IPv6Network("64:ff9b::/96")
+_NAT64_WELL_KNOWN = int(IPv6Address("64:ff9b::")) >> 32
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214 §6.1
 
 
@@ -125,28 +128,35 @@ def _parse(address: str) -> Address | None:
 
 
 def _special_ipv4(address: IPv4Address) -> str:
-    return next((reason for network, reason in _IPV4 if address in network), "")
+    return _find(_IPV4, int(address))
+
+
+def _find(blocks: Iterable[_Block], bits: int) -> str:
+    for begins, mask, reason in blocks:
+        if bits & mask == begins:
+            return reason
+    return ""
 
 
 def _special_ipv6(address: IPv6Address) -> str:
-    reason = next((reason for network, reason in _IPV6 if address in network), "")
-    carried = _carried(address, reason)
+    bits = int(address)
+    reason = _find(_IPV6, bits)
+    carried = _carried(bits, reason)
     if reason:
         if carried is None:
             return reason
         inner = _special_ipv4(carried) or _own_reason(carried)
         return f"{reason} ({carried}: {inner})" if inner else f"{reason} ({carried})"
-    if address not in _GLOBAL_UNICAST:
+    if bits >> 125 != _GLOBAL_UNICAST:
         return "reserved"
     if carried is not None and (inner := _special_ipv4(carried) or _own_reason(carried)):
         return f"ISATAP ({carried}: {inner})"
     return ""
 
 
-def _carried(address: IPv6Address, reason: str) -> IPv4Address | None:
+def _carried(bits: int, reason: str) -> IPv4Address | None:
     """Give the IPv4 address inside an IPv6 address, where its form says that there is one."""
-    bits = int(address)
-    if reason in _LAST_32 or address in _NAT64_WELL_KNOWN:
+    if reason in _LAST_32 or bits >> 32 == _NAT64_WELL_KNOWN:
         return IPv4Address(bits & 0xFFFFFFFF)
     if reason == "NAT64":  # a /48 leaves out bits 64 to 71 (RFC 6052 §2.2)
         return IPv4Address((bits >> 64 & 0xFFFF) << 16 | bits >> 40 & 0xFFFF)

@@ -123,7 +123,7 @@ class Datagrams:
             except BlockingIOError:
                 return  # as good as lost: it is sent again
             except OSError as error:
-                pending.fault = self.fault = _in_words(error)
+                self.fault = _in_words(error)
                 if (trouble := local_trouble(error)) and not pending.future.done():
                     pending.future.set_exception(trouble)
                 return

@@ -777,6 +777,19 @@ def test_thousands_of_questions_lose_none(run: Callable[..., Any]) -> None:
     assert run(work()) == 2000
 
 
+def test_leaving_ends_those_who_wait() -> None:
+    """Nobody waits for ever for a resolver that was closed."""
+
+    async def work() -> None:
+        async with asking(lambda q: None) as (_server, asked):
+            waiting = asyncio.ensure_future(asked.ask("x.test", "A"))
+            await asyncio.sleep(0.05)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(work())
+
+
 # -- our own side --------------------------------------------------------------------------------------------
 
 
@@ -808,26 +821,43 @@ def test_no_file_left_for_tcp_is_our_trouble(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(work())
 
 
+class Full:
+    """A socket that sends nothing."""
+
+    error = OSError(errno.ENOBUFS, "No buffer space available")
+
+    def send(self, message: bytes) -> int:
+        raise self.error
+
+    def fileno(self) -> int:
+        return -1
+
+
+async def ask_over(replacement: Full) -> DnsAnswer:
+    """Ask a question where each socket is replaced."""
+    async with asking(only_life) as (_server, asked):
+        channel = asked._channel
+        assert isinstance(channel, dns_channels.Datagrams)
+        held, channel._sockets = channel._sockets, [replacement] * len(channel._sockets)  # type: ignore[list-item]
+        try:
+            return await asked.ask("x.test", "A")
+        finally:
+            channel._sockets = held
+
+
 def test_no_buffer_to_send_from_is_our_trouble() -> None:
-    class Full:
-        def send(self, message: bytes) -> int:
-            raise OSError(errno.ENOBUFS, "No buffer space available")
-
-        def fileno(self) -> int:
-            return -1
-
-    async def work() -> None:
-        async with asking(only_life) as (_server, asked):
-            channel = asked._channel
-            assert isinstance(channel, dns_channels.Datagrams)
-            held, channel._sockets = channel._sockets, [Full()] * len(channel._sockets)  # type: ignore[list-item]
-            try:
-                await asked.ask("x.test", "A")
-            finally:
-                channel._sockets = held
-
     with pytest.raises(LocalTrouble, match="no buffer space available"):
-        asyncio.run(work())
+        asyncio.run(ask_over(Full()))
+
+
+def test_no_route_to_the_resolver_is_no_fact_about_the_domain() -> None:
+    """The network went away under a resolver elsewhere."""
+
+    class Unreachable(Full):
+        error = OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    with pytest.raises(ResolverProblem, match=r"stopped answering \(network is unreachable\)"):
+        asyncio.run(ask_over(Unreachable()))
 
 
 # -- the check at the start ----------------------------------------------------------------------------------
@@ -856,7 +886,13 @@ def world(
 CHECKS = [
     ("validates", world(), True, r"it validates: AD bit for \. and ietf\.org and nlnetlabs\.nl and isc\.org"),
     ("AD for the root alone, as where the rest is not reached", world(known={"."}), True, "it validates"),
-    ("no AD", world(ad=set()), False, r"does not validate: no AD bit for \. and .*; run a validating one"),
+    (
+        "no AD",
+        world(ad=set()),
+        False,
+        r"does not validate: no AD bit for ietf\.org and .*; run a validating one",
+    ),
+    ("no AD for the root of a closed network", world(ad=set(), known={"."}), True, "knows none of the names"),
     ("no AD for the only name known", world(ad=set(), known={"ietf.org"}), False, "no AD bit for ietf.org"),
     ("the broken name is answered", world(broken=0), False, "it answers dnssec-failed.org, which is broken"),
     ("the broken name was repaired", world(broken=0, broken_ad=True), True, "it validates"),
