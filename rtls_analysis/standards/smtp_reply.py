@@ -145,9 +145,9 @@ class ReplyReader:
     def _fail_budget(self, room: int) -> None:
         del self._line[room:]
         if room == self._max_line:
-            self.failure = f"a line of more than {room} octets: {self._excerpt()}"
+            self.failure = f"a line of more than {room} octets, in {self._excerpt()}"
         else:
-            self.failure = f"a reply beyond the budget of octets: {self._excerpt()}"
+            self.failure = f"a reply of more octets than we read, in {self._excerpt()}"
 
     def _end_line(self) -> Reply | None:
         self._left -= len(self._line)
@@ -166,7 +166,7 @@ class ReplyReader:
             if match[2] != b"-":
                 return Reply(int(match[1]), tuple(self._lines))
         if self._seen >= self._max_lines:
-            self.failure = f"a reply of more than {self._max_lines} lines: {self._excerpt()}"
+            self.failure = f"a reply of more than {self._max_lines} lines, in {self._excerpt()}"
         return None
 
     def _excerpt(self) -> str:

@@ -128,8 +128,9 @@ class ProbeSession:
     HELO want 250: any other 2yz may answer something else, and a list without a keyword would say `no`.
 
     EHLO answered by 500, 502, 504 or 550 may be unknown to the server: HELO follows, and where that is accepted there
-    are no extensions (§3.2, §4.1.4). Any other 5yz is a block, as is one of these where the server then hangs up or
-    refuses HELO as well. Inside TLS there is no HELO: its reply lists nothing, so REQUIRETLS would stay `unknown`.
+    are no extensions (§3.2, §4.1.4). Any other 5yz is a block, as is one of these with an enhanced code X.7.Y, security
+    or policy (RFC 3463 §3.8), or where the server then hangs up or refuses HELO as well. Inside TLS there is no
+    HELO: its reply lists nothing, so REQUIRETLS would stay `unknown`.
 
     `rate_limited` are 421, at any stage (§3.8), and any 4yz whose enhanced code is X.7.28, registered as "mail flood
     detected". The texts of other replies are no protocol: they are `greylisted`, and kept.
@@ -227,14 +228,15 @@ class ProbeSession:
 
     def tls_established(self) -> list[Action]:
         """Forget what was said in the clear and introduce ourselves again (RFC 3207 §4.2)."""
+        if self.finished:
+            return []
         self._note(starttls=FeatureState.YES, requiretls_tls=FeatureState.UNKNOWN)
         return self._say_hello(SessionStage.EHLO_TLS)
 
     def tls_failed(self, reason: str) -> list[Action]:
         """End, for the handshake broke; there is no channel left on which to say QUIT."""
-        if not self.finished:
-            self._note(starttls=FeatureState.FAILED)
-            self._end(SessionOutcome.TLS_FAILED, reason)
+        self._note(starttls=FeatureState.FAILED)
+        self._end(SessionOutcome.TLS_FAILED, reason)
         return []
 
     def closed(self, how: str) -> None:
@@ -278,7 +280,7 @@ class ProbeSession:
 
     def _answer_ehlo(self, reply: Reply) -> list[Action]:
         self._note(ehlo_plain=reply.escaped_lines)
-        if reply.code in _EHLO_UNKNOWN:
+        if _ehlo_is_unknown(reply):
             if self._spoke_early():
                 return self._quit()
             self._refused_ehlo = reply
@@ -376,7 +378,8 @@ class ProbeSession:
         self._note(stage=stage)
 
     def _note(self, **learned: Any) -> None:
-        self._record = replace(self._record, **learned)
+        if not self.finished:
+            self._record = replace(self._record, **learned)
 
     def _remark(self, words: str) -> None:
         self._note(detail=f"{self._record.detail}; {words}" if self._record.detail else words)
@@ -390,12 +393,17 @@ class ProbeSession:
             self._remark(reason)
 
     def _end(self, outcome: SessionOutcome, reason: str) -> None:
-        if self.stage is not SessionStage.QUIT and not self.finished:
+        if self.stage is not SessionStage.QUIT:
             self._note(outcome=outcome)
             if begun := self._reader.raw:
                 reason += f", after '{escape_octets(begun[:_EXCERPT])}'"
             self._remark(reason)
         self.finished = True
+
+
+def _ehlo_is_unknown(reply: Reply) -> bool:
+    by_policy = (reply.enhanced_code or "").startswith("5.7.")
+    return reply.code in _EHLO_UNKNOWN and not by_policy
 
 
 def _offered(keyword: str, keywords: Container[str]) -> FeatureState:
