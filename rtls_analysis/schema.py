@@ -448,7 +448,15 @@ BOUNCES = Table(
         _word("action", Action, "what happened"),
         _text("enhanced_code", "the Status field as it stands"),
         _count("reply_code", "SMTP reply code in the diagnostic"),
-        _text("diagnostic", "diagnostic text"),
+        _text("diagnostic", "diagnostic text; where no field has one, what the words for people say"),
+        _text(
+            "diagnostic_type",
+            "its type: smtp for a reply of the remote MTA, x-postfix and the like for own words",
+        ),
+        _text(
+            "diagnostic_code",
+            "enhanced status code inside the diagnostic, where it may differ from the Status field",
+        ),
         _text("original_message_id", "Message-ID of the original"),
         _text("original_envelope_id", "ENVID of the original"),
         _word("requiretls_requested", Told, "the original asked for REQUIRETLS"),
