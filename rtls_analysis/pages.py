@@ -370,6 +370,8 @@ class DomainPage:
             steps.append(Step("greeting", session["banner"] or "(empty)"))
         if session["ehlo_plain"]:
             offer = "offers STARTTLS" if session["starttls"] != FeatureState.NO else "no STARTTLS"
+            if stage is SessionStage.EHLO:
+                offer = "refused or broken off"
             if session["requiretls_plain"] == FeatureState.YES:
                 offer += "; announces REQUIRETLS before TLS, which proves nothing"
             steps.append(

@@ -148,6 +148,8 @@ async def converse(wire: Wire, kind: ServerKind, host: str, context: MakeContext
             await wire.do(speech, code)
         else:
             await wire.send(speech.replace(b"%h", host.encode()))
+            if speech.splitlines()[-1][3:4] == b"-":  # a reply that breaks off
+                raise Hangup
 
     await say(kind.greeting, b"220")
     while True:

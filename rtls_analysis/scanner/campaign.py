@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import hashlib
 import os
 import platform
 import ssl
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rtls_analysis.scanner.addresses import AllowedNetworks, families
+from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.engine import Engine
 from rtls_analysis.scanner.loop import run_sync
 from rtls_analysis.scanner.options import Manners, Options, ScanProblem, Timeouts, make_options
 from rtls_analysis.scanner.politeness import OptOut
-from rtls_analysis.scanner.resolver import Resolver
+from rtls_analysis.scanner.reach import check_responder
+from rtls_analysis.scanner.resolver import Resolver, ResolverProblem
+from rtls_analysis.scanner.socks import ProxyProblem, parse_proxy
 from rtls_analysis.scanner.targets import ListProblem, Target, make_targets, read_list
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.standards.requiretls import Rules
@@ -40,6 +46,7 @@ async def scan_async(
     out: str | os.PathLike[str] | None = None,
     *,
     config: str | os.PathLike[str] | None = None,
+    plan_only: bool = False,
     progress: bool = True,
     **options: Any,
 ) -> Snapshot:
@@ -48,7 +55,8 @@ async def scan_async(
     A cancellation stores what was done before it is passed on.
     """
     given = make_options(options, config=Path(config) if config is not None else None)
-    return await _scan(_targets(domains), Path(out) if out is not None else None, given, progress)
+    path = Path(out) if out is not None else None
+    return await _scan(_targets(domains), path, given, _Show(progress, plan_only))
 
 
 def scan(
@@ -62,6 +70,10 @@ def scan(
     smtp_port: int | None = None,
     https_port: int | None = None,
     concurrency: int | None = None,
+    workers: int | None = None,
+    proxy: str | None = None,
+    sample_shared: int | None = None,
+    responder: str | None = None,
     allow_special: Sequence[str] | None = None,
     opt_out: Sequence[str] | None = None,
     timeouts: Timeouts | Mapping[str, float] | None = None,
@@ -69,6 +81,7 @@ def scan(
     rules: Rules | Mapping[str, Any] | None = None,
     seed: int | None = None,
     config: str | os.PathLike[str] | None = None,
+    plan_only: bool = False,
     progress: bool = True,
 ) -> Snapshot:
     """Scan domains: who could receive REQUIRETLS mail, and what stops the rest.
@@ -95,6 +108,18 @@ def scan(
         Ports of the MX hosts (25) and of the MTA-STS policy hosts (443).
     concurrency
         Connections at once (50).
+    workers
+        Processes that do the work: by default one for each core where there are thousands of domains, else this
+        one alone.
+    proxy
+        ``"socks5://HOST:PORT"``: connections go through it, for a place where port 25 is open. Names are looked up
+        here.
+    sample_shared
+        Of an address that stands behind more MX hosts than this, probe a sample of so many names, drawn by the
+        seed; the others are ``not_sampled``.
+    responder
+        ``"ADDRESS"`` or ``"ADDRESS:PORT"`` of a mail server that is known to answer: where it takes no connection,
+        port 25 is closed on the way out, and the scan does not begin.
     allow_special
         Special addresses or networks that may be contacted, such as ``"127.0.0.0/8"`` for a lab: your own.
     opt_out
@@ -105,8 +130,10 @@ def scan(
         Decides the order in which addresses are contacted.
     config
         A TOML file with any of these.
+    plan_only
+        Look everything up, make the plan, and stop before the first contact; `manifest["plan"]` holds it.
     progress
-        Show progress bars.
+        Show progress bars, and the plan before the first contact.
 
     Returns
     -------
@@ -117,6 +144,8 @@ def scan(
     ------
     ScanProblem, ListProblem, StoreProblem, ResolverProblem
         What was asked for cannot be done; the message says what would do. What a remote does is never an error.
+    ScanStopped
+        This machine or its network cannot go on; what was done is kept, and the same call resumes.
     ScanInterrupted
         On Ctrl-C; its `snapshot` holds what was done.
     """
@@ -132,6 +161,10 @@ def scan(
             "smtp_port": smtp_port,
             "https_port": https_port,
             "concurrency": concurrency,
+            "workers": workers,
+            "proxy": proxy,
+            "sample_shared": sample_shared,
+            "responder": responder,
             "allow_special": allow_special,
             "opt_out": opt_out,
             "timeouts": timeouts,
@@ -142,7 +175,7 @@ def scan(
         config=Path(config) if config is not None else None,
     )
     try:
-        return run_sync(_scan(targets, path, options, progress, holder))
+        return run_sync(_scan(targets, path, options, _Show(progress, plan_only), holder))
     except KeyboardInterrupt:
         if not holder:
             raise
@@ -161,24 +194,34 @@ def _targets(domains: Domains) -> list[Target]:
     return targets
 
 
+@dataclass(frozen=True, slots=True)
+class _Show:
+    """What the user wants to see of a scan."""
+
+    progress: bool
+    plan_only: bool
+
+    def announce(self, plan: str) -> None:
+        """Show the plan before the first contact."""
+        if self.progress and not self.plan_only and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+            print(plan, file=sys.stderr)
+
+
 async def _scan(
     targets: list[Target],
     out: Path | None,
     options: Options,
-    progress: bool,
+    show: _Show,
     holder: list[Snapshot] | None = None,
 ) -> Snapshot:
-    try:
-        AllowedNetworks(options.allow_special)
-        OptOut(options.opt_out)
-    except ValueError as problem:
-        raise ScanProblem(str(problem)) from None
+    _check(options)
     roots = _roots(options)
     identity = _identity(targets, options, roots)
     if out is not None and _is_finished(out, identity):
         return open_snapshot(out)
-    async with Resolver(options.resolver) as resolver:
+    async with Resolver(options.resolver, ca_file=options.ca_file) as resolver:
         check = await resolver.check([target.domain for target in targets[:3] if not target.problem])
+        await check_responder(options)
         manifest = _manifest(identity, targets, options, roots)
         manifest["resolver"] = {
             "server": resolver.server,
@@ -187,22 +230,55 @@ async def _scan(
             "warning": "" if check.trusted else f"DNSSEC and DANE were not tested: {check.detail}",
         }
         writer = SnapshotWriter(out, manifest, roots.pem)
-        engine = Engine(options, resolver, writer, roots, progress=progress)
+        engine = Engine(options, resolver, writer, roots, progress=show.progress, announce=show.announce)
         try:
-            await engine.run(targets)
+            await engine.run(targets, plan_only=show.plan_only)
+        except (ScanStopped, ResolverProblem, OSError) as problem:
+            _keep(writer, engine, "stopped")
+            raise _in_a_line(problem, writer) from problem
         except BaseException:
             snapshot = _finish(writer, engine, "interrupted")
             if holder is not None:
                 holder.append(snapshot)
             raise
-        return _finish(writer, engine, "complete")
+        return _finish(writer, engine, "planned" if show.plan_only else "complete")
+
+
+def _check(options: Options) -> None:
+    """Raise where an option cannot be made sense of, before anything is done."""
+    try:
+        AllowedNetworks(options.allow_special)
+        OptOut(options.opt_out)
+        if options.proxy is not None:
+            parse_proxy(options.proxy)
+    except (ValueError, ProxyProblem) as problem:
+        raise ScanProblem(str(problem)) from None
+
+
+def _in_a_line(problem: Exception, writer: SnapshotWriter) -> Exception:
+    """Give a problem that ended a scan in a form that says what would do."""
+    if not isinstance(problem, OSError):
+        return problem
+    where = f"cannot write to {writer.path}" if problem.errno in _DISK else "the scan cannot go on here"
+    reason = (problem.strerror or str(problem)).lower()
+    return ScanStopped(f"{where}: {reason}; mend that and run the same scan again: what was done is kept")
+
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
+
+
+def _keep(writer: SnapshotWriter, engine: Engine, state: str) -> None:
+    """Put in order what can be put in order; the rows are on the disk whatever comes of it."""
+    try:
+        _finish(writer, engine, state)
+    except OSError:
+        writer.abandon()
 
 
 def _finish(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot:
     """Write the judged tables of all that is done, and let go of the directory."""
-    domains, mx = engine.domain_rows()
-    writer.replace("domains", domains)
-    writer.replace("mx", mx)
+    writer.fold()
+    engine.judge()
     writer.manifest["state"] = state
     writer.manifest["ended_at"] = dt.datetime.now(dt.UTC).isoformat()
     writer.close()
@@ -243,6 +319,7 @@ def _identity(targets: Sequence[Target], options: Options, roots: Roots) -> dict
         "opt_out": sorted(options.opt_out),
         "roots_sha256": roots.sha256,
         "seed": options.seed,
+        "sample_shared": options.sample_shared,
     }
 
 
@@ -267,6 +344,8 @@ def _manifest(
         "timeouts": {name: getattr(timeouts, name) for name in timeouts.__slots__},
         "manners": {name: getattr(manners, name) for name in manners.__slots__},
         "concurrency": options.concurrency,
+        "proxy": options.proxy is not None,
+        "sample_shared": options.sample_shared,
         "roots": {
             "source": str(options.ca_file) if options.ca_file else f"certifi {version('certifi')}",
             "sha256": roots.sha256,

@@ -1,52 +1,80 @@
-"""The work of a scan: look domains and hosts up, then contact addresses and policy hosts as the manners allow."""
+"""The way of a scan: look up, plan, contact, judge; where there is much to do, in worker processes."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
-import random
-import ssl
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from rtls_analysis.outcomes import (
-    DnsSecurity,
-    DnsStatus,
-    MxState,
-    Purpose,
-    SessionOutcome,
-    StsPolicyState,
-    StsRecordState,
-    TlsrptState,
-)
+from rtls_analysis.outcomes import FeatureState, StsRecordState, TlsaState
 from rtls_analysis.progress import progress_bar
-from rtls_analysis.providers import provider_of
-from rtls_analysis.scanner.addresses import AllowedNetworks, families, special_reason
+from rtls_analysis.scanner.addresses import families
+from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.options import Options
-from rtls_analysis.scanner.policy_fetch import fetch_policy
-from rtls_analysis.scanner.politeness import Job, OptOut, Scheduler
-from rtls_analysis.scanner.probe import ProbeTarget, not_contacted, probe
+from rtls_analysis.scanner.plan import Plan, Planner, expected, plan_text
+from rtls_analysis.scanner.probe import not_contacted
 from rtls_analysis.scanner.resolver import Resolver
-from rtls_analysis.scanner.smtp_client import Limits
 from rtls_analysis.scanner.targets import Target
-from rtls_analysis.scanner.tls import lax_context
-from rtls_analysis.standards.certificates import Roots, describe_certificate
-from rtls_analysis.standards.dane import tlsa_bases, tlsa_name
-from rtls_analysis.standards.dns_answer import DnsAnswer
-from rtls_analysis.standards.mta_sts import check_sts_record
-from rtls_analysis.standards.mx import check_mx, check_mx_host
-from rtls_analysis.standards.names import fold_host, is_address
-from rtls_analysis.standards.tlsrpt import check_tlsrpt_record
-from rtls_analysis.store import LOOKUPS, SnapshotWriter
+from rtls_analysis.scanner.worker import (
+    PROGRESS_SECONDS,
+    Begin,
+    Domains,
+    Done,
+    Hosts,
+    Messages,
+    Progress,
+    Share,
+    Trouble,
+    Work,
+    Worker,
+    write_message,
+)
+from rtls_analysis.standards.certificates import Roots
+from rtls_analysis.store import LOOKUPS, POLICIES, VISITS, SnapshotWriter
 from rtls_analysis.verdicts import Judge
 
-_AT_ONCE_IN_DNS = 500  # domains looked up at the same time; the resolver bounds the questions in flight
-_PUSHED_BACK = frozenset({SessionOutcome.RATE_LIMITED, SessionOutcome.GREYLISTED, SessionOutcome.BLOCKED})
+Row = dict[str, Any]
+
+WORTH_WORKERS = 2000
+"""Domains from which on worker processes are worth their start."""
+
+_QUESTIONS = 180
+_LAST_SECONDS = 20.0  # that a worker has to put its things in order
+_FOLD_SECONDS = 20.0  # between two looks for journals that are full
+
+
+@dataclass(slots=True)
+class _Held:
+    """What an earlier run of the same scan stored."""
+
+    domains: set[str] = field(default_factory=set)
+    probed: set[tuple[str, str]] = field(default_factory=set)
+    fetched: set[str] = field(default_factory=set)
+    visits: dict[tuple[str, str], Row] = field(default_factory=dict)
 
 
 class Engine:
-    """Fetches evidence and stores it row by row; what is stored already is not fetched again."""
+    """Fetches evidence and stores it row by row; what is stored already is not fetched again.
+
+    Parameters
+    ----------
+    options, resolver, roots
+        Of the scan.
+    writer
+        Where its rows go.
+    progress
+        Show progress bars.
+    announce
+        Is given the plan, as text, before the first contact.
+    """
 
     def __init__(
         self,
@@ -56,489 +84,377 @@ class Engine:
         roots: Roots,
         *,
         progress: bool,
+        announce: Callable[[str], None],
     ) -> None:
         self.options = options
         self.resolver = resolver
         self.writer = writer
         self.roots = roots
         self.progress = progress
-        self.allowed = AllowedNetworks(options.allow_special)
-        self.opted_out = OptOut(options.opt_out)
-        self.families = families()
-        times = options.timeouts
-        self.limits = Limits(
-            connect=times.connect,
-            greeting=times.greeting,
-            reply=times.reply,
-            handshake=times.handshake,
-            session=times.session,
-        )
-        self.context: ssl.SSLContext = lax_context()
-        self.certificates: dict[str, bytes] = {}
-        self.judge = Judge(options.rules, roots, self.certificates.__getitem__)
-        self.hosts: dict[str, dict[str, Any]] = {}
-        self.lookups: dict[str, dict[str, Any]] = {}
-        self.policies: dict[str, dict[str, Any]] = {}
-        self._host_tasks: dict[str, asyncio.Task[dict[str, Any]]] = {}
-        self._probed: set[tuple[str, str]] = set()
-        self._load()
+        self.announce = announce
 
-    def _load(self) -> None:
-        """Take up what an earlier run of the same scan stored."""
-        for row in self.writer.stored("certificates"):
-            self.certificates[row["sha256"]] = row["der"]
-        for row in self.writer.stored("hosts"):
-            self.hosts[row["mx_host"]] = row
+    async def run(self, targets: Sequence[Target], *, plan_only: bool = False) -> None:
+        """Do all that is left to do for these domains.
+
+        Raises
+        ------
+        ScanStopped, ResolverProblem
+            It cannot go on from here; what was done is stored.
+        """
+        held = self._load()
+        todo = [target for target in targets if target.domain not in held.domains]
+        async with self._crew(len(targets)) as crew:
+            await self._look_up(crew, todo)
+            plan = self._plan(held)
+            if not plan_only:
+                await self._contact(crew, plan, held)
+
+    def _load(self) -> _Held:
+        held = _Held()
+        if not self.writer.resumed:
+            return held
+        held.domains.update(row["domain"] for row in self.writer.stored(LOOKUPS))
+        held.fetched.update(row["domain"] for row in self.writer.stored(POLICIES))
         for row in self.writer.stored("sessions", ["mx_host", "address"]):
-            self._probed.add((row["mx_host"], row["address"]))
-        for row in self.writer.stored(LOOKUPS):
-            held = self.policies if row.pop("kind") == "policy" else self.lookups
-            held[row["domain"]] = row
+            held.probed.add((row["mx_host"], row["address"]))
+        for row in self.writer.stored(VISITS):
+            if (pair := (row["mx_host"], row["address"])) not in held.probed:
+                row["started_at"] = dt.datetime.fromisoformat(row["started_at"])
+                held.visits[pair] = row
+        return held
 
-    async def run(self, targets: Iterable[Target]) -> None:
-        """Do all that is left to do for these domains."""
-        await self._resolve([target for target in targets if target.domain not in self.lookups])
-        await self._contact()
+    @contextlib.asynccontextmanager
+    async def _crew(self, domains: int) -> AsyncIterator[_Here | _Crew]:
+        """Give those who do the work: this process, or worker processes."""
+        count = self.options.workers
+        if count is None:
+            count = (os.cpu_count() or 1) if domains >= WORTH_WORKERS else 1
+        if count == 1:
+            journals = self.writer.journals("w0")
+            yield _Here(Worker(self.options, journals, self.resolver, self.roots))
+            journals.close()
+            return
+        crew = _Crew(self.options, self.writer.path, count, self.resolver)
+        try:
+            yield crew
+        finally:
+            await crew.close()
 
-    # -- looking up ------------------------------------------------------------------------------------------
+    async def _look_up(self, crew: _Here | _Crew, targets: Sequence[Target]) -> None:
+        names: dict[str, None] = {}
+        if targets:
+            shares = [Domains(targets[at :: crew.size]) for at in range(crew.size)]
+            async for progress in self._shown(crew, shares, "Looking up", "domain", len(targets)):
+                names.update(dict.fromkeys(progress.hosts))
+        if self.writer.resumed:
+            wanted = (row["mx"] for row in self.writer.stored(LOOKUPS))
+            names.update((name, None) for mx in wanted for _preference, name in mx)
+        for row in self.writer.stored("hosts", ["mx_host"]):
+            names.pop(row["mx_host"], None)
+        if names:
+            hosts = list(names)
+            shares_of_hosts = [Hosts(hosts[at :: crew.size]) for at in range(crew.size)]
+            async for _progress in self._shown(crew, shares_of_hosts, "Looking up", "MX host", len(hosts)):
+                pass
 
-    async def _resolve(self, targets: list[Target]) -> None:
-        todo = iter(targets)
-        bar = progress_bar(total=len(targets), label="Looking up", unit="domain", shown=self.progress)
+    async def _shown(
+        self, crew: _Here | _Crew, work: Sequence[Work], label: str, unit: str, total: int
+    ) -> AsyncIterator[Progress]:
+        """Let the work be done behind a progress bar; yields each word of it."""
+        outcomes: Counter[str] = Counter()
+        loop = asyncio.get_running_loop()
+        fold_at = loop.time() + _FOLD_SECONDS
+        with progress_bar(total=total, label=label, unit=f" {unit}", shown=self.progress) as bar:
+            async for progress in crew.do(work):
+                outcomes.update(progress.outcomes)
+                bar.update(sum(progress.outcomes.values()))
+                most = ", ".join(f"{word} {count:,}" for word, count in outcomes.most_common(3))
+                open_now = f"{progress.in_flight:,} open, " if progress.in_flight else ""
+                bar.set_postfix_str(f"{open_now}{most}", refresh=False)
+                if loop.time() >= fold_at:
+                    self.writer.fold(finished=False)
+                    fold_at = loop.time() + _FOLD_SECONDS
+                yield progress
 
-        async def work() -> None:
-            for target in todo:
-                row = await self._look_up(target)
-                self.lookups[target.domain] = row
-                self.writer.append(LOOKUPS, {"kind": "domain", **row})
-                bar.update()
-
-        with bar:
-            await _all_or_none(work() for _ in range(min(_AT_ONCE_IN_DNS, len(targets))))
-
-    async def _look_up(self, target: Target) -> dict[str, Any]:
-        """Look a domain up: MX, the MTA-STS and TLSRPT records, and each MX host."""
-        row: dict[str, Any] = {"domain": target.domain, "rank": target.rank}
-        if target.problem or self.opted_out.names(target.domain):
-            row.update(
-                mx_state=MxState.BAD_NAME if target.problem else None,
-                mx_dnssec=DnsSecurity.NOT_TESTED,
-                mx_canonical=target.domain,
-                mx=[],
-                sts_record=StsRecordState.NOT_TESTED,
-                tlsrpt=TlsrptState.NOT_TESTED,
-                detail=target.problem or "opted out, not looked up",
-                scanned_at=dt.datetime.now(dt.UTC).isoformat(),
-            )
-            return row
-        answer = await self.resolver.ask(target.domain, "MX")
-        has_address: bool | None = None
-        check = check_mx(target.domain, answer, has_address=None)
-        if check.state in (MxState.IMPLICIT_MX, MxState.NO_MAIL):
-            host = await self._host(target.domain, keep=False)
-            failed = host["mx_state"] == MxState.DNS_FAILURE
-            has_address = None if failed else bool(host["addresses"])
-            check = check_mx(target.domain, answer, has_address=has_address)
-            if check.state is MxState.IMPLICIT_MX and failed:
-                check = check_mx(target.domain, _failed_like(answer, host["detail"]), has_address=None)
-        details = [check.detail]
-        for record in check.hosts:
-            await self._host(record.host)
-        row.update(
-            mx_state=check.state,
-            mx_dnssec=answer.security,
-            mx_canonical=answer.canonical or target.domain,
-            mx=[[record.preference, record.host] for record in check.hosts],
+    def _plan(self, held: _Held) -> Plan:
+        columns = ["mx_host", "provider", "addresses", "tlsa_base", "tlsa_dnssec", "tlsa_state", "tlsa"]
+        found = (
+            (row["domain"], row["policy_host"])
+            for row in self.writer.stored(LOOKUPS)
+            if row.get("policy_host")
         )
-        sts = await self.resolver.ask(f"_mta-sts.{target.domain}", "TXT")
-        if sts.failed:
-            row.update(sts_record=StsRecordState.DNS_FAILURE, sts_texts=[], sts_policy_id=None)
-            details.append(f"_mta-sts: {sts.detail or sts.status}")
-        else:
-            record_check = check_sts_record(sts.records)
-            row.update(sts_record=record_check.state, sts_policy_id=record_check.policy_id)
-            row["sts_texts"] = list(sts.records)
-            details.append(f"_mta-sts: {record_check.detail}" if record_check.detail else "")
-        tlsrpt = await self.resolver.ask(f"_smtp._tls.{target.domain}", "TXT")
-        if tlsrpt.failed:
-            row.update(tlsrpt=TlsrptState.DNS_FAILURE, tlsrpt_texts=[])
-            details.append(f"_smtp._tls: {tlsrpt.detail or tlsrpt.status}")
-        else:
-            report_check = check_tlsrpt_record(tlsrpt.records)
-            row.update(tlsrpt=report_check.state, tlsrpt_texts=list(tlsrpt.records))
-            row["tlsrpt_rua"] = list(report_check.rua) if report_check.state is TlsrptState.VALID else None
-            details.append(f"_smtp._tls: {report_check.detail}" if report_check.detail else "")
-        row["detail"] = "; ".join(detail for detail in details if detail) or None
-        row["scanned_at"] = dt.datetime.now(dt.UTC).isoformat()
-        return row
+        plan = Planner(self.options, families()).make(
+            self.writer.stored("hosts", columns), found, probed=held.probed, fetched=held.fetched
+        )
+        judge = Judge(self.options.rules, self.roots, _none_held)
+        for left in plan.left_alone:
+            row = not_contacted(left.target, left.outcome, left.detail)
+            self.writer.append("sessions", {**row, **judge.session(row, left.target.host_row)})
+        for no_policy in plan.no_policy:
+            row = {"domain": no_policy.domain, "sts_policy": no_policy.state, "sts_detail": no_policy.detail}
+            self.writer.append(POLICIES, row)
+        summary = expected(plan, self.options)
+        if "plan" not in self.writer.manifest:
+            self.writer.manifest["plan"] = summary
+        self.writer.write_manifest()
+        self.announce(plan_text(summary, concurrency=self.options.concurrency))
+        return plan
 
-    async def _host(self, name: str, *, keep: bool = True) -> dict[str, Any]:
-        """Look a host up, once per run however many domains name it; `keep` stores its row."""
-        row = self.hosts.get(name)
-        if row is None:
-            if (task := self._host_tasks.get(name)) is None:
-                task = self._host_tasks[name] = asyncio.ensure_future(self._look_up_host(name))
-            row = await asyncio.shield(task)
-            self._host_tasks.pop(name, None)
-        if name not in self.hosts and (keep or row["addresses"]):
-            self.hosts[name] = row
-            self.writer.append("hosts", row)
-        return row
+    async def _contact(self, crew: _Here | _Crew, plan: Plan, held: _Held) -> None:
+        if not plan.jobs:
+            return
+        total = len(plan.jobs)
+        shares = [Share(jobs, held.visits) for jobs in plan.shares(crew.size)]
+        plan.jobs = []
+        async for _progress in self._shown(crew, shares, "Contacting", "server", total):
+            pass
 
-    async def _look_up_host(self, name: str) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "mx_host": name,
-            "canonical_name": name,
-            "addresses": (),
-            "provider": provider_of(name),
+    # -- verdicts --------------------------------------------------------------------------------------------
+
+    def judge(self) -> None:
+        """Judge every domain whose contacts are all done: the tables `domains` and `mx`, written anew."""
+        hosts = {row["mx_host"]: row for row in self.writer.stored("hosts", _HOST_COLUMNS)}
+        sessions: dict[str, list[Row]] = {}
+        for row in self.writer.stored("sessions", _SESSION_COLUMNS):
+            sessions.setdefault(row["mx_host"], []).append(_lean(row))
+        policies = {row["domain"]: row for row in self.writer.stored(POLICIES)}
+        judge = Judge(self.options.rules, self.roots, self._certificates(hosts, sessions).__getitem__)
+        domains, mx_table = self.writer.replacement("domains"), self.writer.replacement("mx")
+        for lookup in self.writer.stored(LOOKUPS):
+            if not _is_done(lookup, hosts, sessions, policies):
+                continue
+            domain, mx = _rows_of(lookup, hosts, policies)
+            result = judge.domain(domain, mx, hosts, sessions)
+            domains.add({**domain, **result.domain})
+            for row, columns in zip(mx, result.mx, strict=True):
+                mx_table.add({**row, **columns})
+        domains.finish()
+        mx_table.finish()
+
+    def _certificates(
+        self, hosts: Mapping[str, Row], sessions: Mapping[str, Sequence[Row]]
+    ) -> dict[str, bytes]:
+        """Give the certificates that verdicts on domains need: those at hosts with a DANE authority (usage 2)."""
+        wanted = {
+            sha256
+            for name, host in hosts.items()
+            if host["tlsa_state"] == TlsaState.USABLE and any(text.startswith("2 ") for text in host["tlsa"])
+            for session in sessions.get(name, ())
+            for sha256 in session["chain_sha256"] or ()
         }
-        if is_address(name):
-            row.update(
-                mx_state=check_mx_host(
-                    name, addresses=(), lookup_failed=False, all_special=False, canonical=name
-                )
-            )
-            row.update(addresses_dnssec=DnsSecurity.NOT_TESTED, tlsa=(), tlsa_dnssec=None)
-            row["resolved_at"] = dt.datetime.now(dt.UTC)
-            return {**row, **self.judge.host(row)}
-        answers = [await self.resolver.ask(name, "A"), await self.resolver.ask(name, "AAAA")]
-        addresses = tuple(address for answer in answers for address in answer.records)
-        details = [
-            f"{answer.rdtype}: {answer.detail or answer.status}" for answer in answers if answer.failed
-        ]
-        heard = [answer for answer in answers if answer.records] or answers
-        failed = not addresses and bool(details)
-        security = _weakest(answer.security for answer in heard)
-        aliased = next((answer for answer in heard if answer.aliases), None)
-        canonical = fold_host(aliased.canonical) if aliased is not None else name
-        alias_security: DnsSecurity | None = None
-        if aliased is not None:
-            alias_security = security
-            if security is DnsSecurity.INSECURE:  # the alias may be signed though its target is not
-                alias_security = (await self.resolver.ask(name, "CNAME")).security
-        special = {address: self.special(address) for address in addresses}
-        row.update(
-            canonical_name=canonical,
-            canonical_dnssec=alias_security,
-            addresses=addresses,
-            addresses_dnssec=DnsSecurity.ERROR if failed else security,
-            mx_state=check_mx_host(
-                name,
-                addresses=addresses,
-                lookup_failed=failed,
-                all_special=bool(addresses) and all(special.values()),
-                canonical=canonical,
-            ),
-        )
-        bases = (
-            ()
-            if failed or not addresses
-            else tlsa_bases(name, canonical, host_security=security, alias_security=alias_security)
-        )
-        row.update(await self._tlsa(bases))
-        details += [row.pop("tlsa_detail")] if row.get("tlsa_detail") else []
-        row.pop("tlsa_detail", None)
-        row["detail"] = "; ".join(details) or None
-        row["resolved_at"] = dt.datetime.now(dt.UTC)
-        return {**row, **self.judge.host(row)}
+        if not wanted:
+            return {}
+        stored = self.writer.stored("certificates", ["sha256", "der"])
+        return {row["sha256"]: row["der"] for row in stored if row["sha256"] in wanted}
 
-    async def _tlsa(self, bases: Iterable[str]) -> dict[str, Any]:
-        """Ask the candidates in turn; the first with a secure RRset is the TLSA base domain (RFC 7672 §2.2.3)."""
-        held: dict[str, Any] | None = None  # unsigned records, or the denial
-        for base in bases:
-            answer = await self.resolver.ask(tlsa_name(base, self.options.smtp_port), "TLSA")
-            found = {
-                "tlsa": answer.records,
-                "tlsa_base": base if answer.records else None,
-                "tlsa_dnssec": answer.security,
-                "tlsa_detail": f"TLSA: {answer.detail or answer.status}" if answer.failed else "",
-            }
-            if answer.failed or (answer.records and answer.security is DnsSecurity.SECURE):
-                return found
-            if held is None or (answer.records and not held["tlsa"]):
-                held = found
-        return held or {"tlsa": (), "tlsa_base": None, "tlsa_dnssec": None, "tlsa_detail": ""}
 
-    def special(self, address: str) -> str:
-        """Say why an address must not be contacted; empty where it may be."""
-        if self.allowed.allows(address):
-            return ""
-        return special_reason(address)
+_HOST_COLUMNS = [
+    "mx_host",
+    "mx_state",
+    "provider",
+    "addresses",
+    "tlsa_state",
+    "tlsa_base",
+    "tlsa",
+    "addresses_dnssec",
+]
+_SESSION_COLUMNS = [
+    "mx_host",
+    "address",
+    "started_at",
+    "outcome",
+    "starttls",
+    "tls_version",
+    "chain_sha256",
+    "requiretls_tls",
+    "pkix",
+    "name_match",
+    "dns_id_match",
+    "dane",
+    "dane_detail",
+]
 
-    # -- contacting ------------------------------------------------------------------------------------------
 
-    def _pairs(self) -> Iterator[ProbeTarget]:
-        """List the (MX host, address) pairs that were not probed yet, once each however many domains share them."""
-        wanted = {host for row in self.lookups.values() for _preference, host in row["mx"]}
-        for name in sorted(wanted):
-            host = self.hosts[name]
-            sni = (host["tlsa_base"] if host["tlsa_dnssec"] == DnsSecurity.SECURE else None) or name
-            for address in host["addresses"]:
-                if (name, address) not in self._probed:
-                    yield ProbeTarget(name, address, self.options.smtp_port, sni)
+def _none_held(sha256: str) -> bytes:
+    raise KeyError(sha256)
 
-    async def _contact(self) -> None:
-        jobs: list[Job] = []
-        for target in self._pairs():
-            if (row := self._left_alone(target)) is not None:
-                self._store_session(row)
-                continue
-            provider = self.hosts[target.mx_host]["provider"]
-            jobs.append(Job(target.address, provider, target, own=self.allowed.allows(target.address)))
-        for domain, row in self.lookups.items():
-            if row["sts_record"] == StsRecordState.VALID and domain not in self.policies:
-                job = await self._policy_job(domain)
-                if job is not None:
-                    jobs.append(job)
-        random.Random(self.options.seed).shuffle(jobs)  # so that one provider's hosts are not asked in a row
-        scheduler = Scheduler(self.options.manners)
-        for job in jobs:
-            scheduler.add(job)
-        bar = progress_bar(total=len(jobs), label="Probing", unit="address", shown=self.progress)
-        wake = asyncio.Event()
 
-        async def work() -> None:
-            while (job := scheduler.take(time.monotonic())) is not None:
-                if isinstance(job, float):
-                    wake.clear()
-                    wait = None if job == float("inf") else job
-                    if wait is None and not scheduler.active:
-                        raise RuntimeError("the scheduler waits for nothing")
-                    try:
-                        async with asyncio.timeout(wait):
-                            await wake.wait()
-                    except TimeoutError:
-                        pass
-                    continue
-                pushed_back = False
-                try:
-                    pushed_back, store = await self._do(job)
-                finally:
-                    again = scheduler.done(job, time.monotonic(), pushed_back=pushed_back)
-                    wake.set()
-                if not again:
-                    store()
-                    bar.update()
+def _lean(row: Row) -> Row:
+    """Keep one copy of each word: a large scan has many sessions and few words."""
+    kept = {name: sys.intern(value) if isinstance(value, str) else value for name, value in row.items()}
+    chain = kept.get("chain_sha256")
+    kept["chain_sha256"] = (
+        tuple(map(sys.intern, chain)) if chain and kept["starttls"] == FeatureState.YES else ()
+    )
+    return {name: kept.get(name) for name in _SESSION_COLUMNS}
 
-        with bar:
-            await _all_or_none(work() for _ in range(min(self.options.concurrency, len(jobs))))
 
-    def _left_alone(self, target: ProbeTarget) -> dict[str, Any] | None:
-        """Give the row of a pair that is not contacted, or None where it is."""
-        if reason := self.special(target.address):
-            return not_contacted(target, SessionOutcome.ADDRESS_REFUSED, f"special address: {reason}")
-        if self.opted_out.names(target.mx_host) or self.opted_out.covers(target.address):
-            return not_contacted(target, SessionOutcome.OPTED_OUT, "opted out")
-        if not self.allowed.allows(target.address):
-            is_v6 = ":" in target.address
-            if not self.families[is_v6]:
-                family = "IPv6" if is_v6 else "IPv4"
-                return not_contacted(target, SessionOutcome.FAMILY_UNAVAILABLE, f"no {family} here")
-        return None
-
-    async def _do(self, job: Job) -> tuple[bool, Callable[[], None]]:
-        """Make one connection; gives whether the server pushed back, and how to store what was seen."""
-        if isinstance(job.payload, ProbeTarget):
-            return await self._probe(job, job.payload)
-        return await self._fetch(job, *job.payload)
-
-    async def _probe(self, job: Job, target: ProbeTarget) -> tuple[bool, Callable[[], None]]:
-        row, chain = await probe(
-            target, ehlo_name=self.options.ehlo_name, limits=self.limits, context=self.context
-        )
-        row["attempts"] = job.attempts
-        self._attempt(job, Purpose.PROBE, row["started_at"], row["outcome"], mx_host=target.mx_host)
-
-        def store() -> None:
-            self._keep_certificates(chain)
-            self._store_session(row)
-
-        return row["outcome"] in _PUSHED_BACK, store
-
-    def _store_session(self, row: dict[str, Any]) -> None:
-        row.update(self.judge.session(row, self.hosts[row["mx_host"]]))
-        self.writer.append("sessions", row)
-        self._probed.add((row["mx_host"], row["address"]))
-
-    def _keep_certificates(self, chain: Iterable[bytes]) -> None:
-        for der in chain:
-            certificate = describe_certificate(der)
-            if certificate.sha256 in self.certificates:
-                continue
-            self.certificates[certificate.sha256] = der
-            row = {
-                name: getattr(certificate, name)
-                for name in ("sha256", "der", "subject", "issuer", "dns_names")
-            }
-            row.update(
-                not_before=certificate.not_before,
-                not_after=certificate.not_after,
-                key=certificate.key or None,
-            )
-            self.writer.append("certificates", row)
-
-    def _attempt(
-        self, job: Job, purpose: Purpose, started_at: dt.datetime, outcome: str, **more: Any
-    ) -> None:
-        self.writer.append(
-            "attempts",
-            {
-                "purpose": purpose,
-                "address": job.address,
-                "port": self.options.smtp_port if purpose is Purpose.PROBE else self.options.https_port,
-                "provider": job.provider,
-                "started_at": started_at,
-                "ended_at": dt.datetime.now(dt.UTC),
-                "outcome": outcome,
-                **more,
-            },
-        )
-
-    # -- MTA-STS policies ------------------------------------------------------------------------------------
-
-    async def _policy_job(self, domain: str) -> Job | None:
-        """Look the policy host up; None where there is nothing to contact, which is then on record."""
-        host = f"mta-sts.{domain}"
-        answers = [await self.resolver.ask(host, "A"), await self.resolver.ask(host, "AAAA")]
-        addresses = [address for answer in answers for address in answer.records]
-        addresses = [address for address in addresses if not self.opted_out.covers(address)]
-        reasons = {address: self.special(address) for address in addresses}
-        usable = [
-            address
-            for address in addresses
-            if not reasons[address] and (self.allowed.allows(address) or self.families[":" in address])
-        ]
-        if usable:
-            canonical = next((answer.canonical for answer in answers if answer.canonical), host)
-            own = all(self.allowed.allows(address) for address in usable)
-            return Job(usable[0], provider_of(fold_host(canonical)), (domain, usable), own=own)
-        if addresses:
-            refused = [f"{address}: {reason}" for address, reason in reasons.items() if reason]
-            if refused:
-                self._store_policy(
-                    domain, StsPolicyState.ADDRESS_REFUSED, "special address " + ", ".join(refused)
-                )
-            else:
-                self._store_policy(
-                    domain, StsPolicyState.NOT_TESTED, "no route to the policy host's address family"
-                )
-        elif any(answer.failed for answer in answers):
-            failed = next(answer for answer in answers if answer.failed)
-            self._store_policy(
-                domain, StsPolicyState.DNS_FAILURE, f"{host}: {failed.detail or failed.status}"
-            )
-        else:
-            self._store_policy(domain, StsPolicyState.NO_ADDRESS, f"{host} has no address")
-        return None
-
-    def _store_policy(self, domain: str, state: StsPolicyState | None, detail: str, **evidence: Any) -> None:
-        row = {"domain": domain, "sts_policy": state, "sts_detail": detail or None, **evidence}
-        self.policies[domain] = row
-        self.writer.append(LOOKUPS, {"kind": "policy", **row})
-
-    async def _fetch(self, job: Job, domain: str, addresses: list[str]) -> tuple[bool, Callable[[], None]]:
-        host = f"mta-sts.{domain}"
-        fetch = await fetch_policy(
-            host,
-            addresses,
-            roots=self.roots,
-            port=self.options.https_port,
-            deadline=self.options.timeouts.policy,
-            user_agent=f"rtls_analysis ({self.options.contact})",
-        )
-        for made in fetch.attempts:
-            self._attempt(
-                job,
-                Purpose.POLICY,
-                made.started_at,
-                made.outcome,
-                ended_at=made.ended_at,
-                address=made.address,
-                domain=domain,
-            )
-
-        def store() -> None:
-            self._keep_certificates(fetch.chain)
-            self._store_policy(
-                domain,
-                fetch.state,
-                fetch.detail,
-                sts_http_status=fetch.http_status if fetch.state is None else None,
-                sts_content_type=fetch.content_type,
-                sts_policy_bytes=None if fetch.body is None else len(fetch.body),
-                sts_policy_text=None if fetch.body is None else fetch.body.decode("utf-8", "replace"),
-                sts_address=fetch.address,
-                sts_chain_sha256=[describe_certificate(der).sha256 for der in fetch.chain],
-            )
-
-        return False, store
-
-    # -- rows for the tables ---------------------------------------------------------------------------------
-
-    def domain_rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Judge every domain whose addresses are all done: the rows of `domains` and of `mx`."""
-        sessions: dict[str, list[dict[str, Any]]] = {}
-        for row in self.writer.stored("sessions"):
-            sessions.setdefault(row["mx_host"], []).append(row)
-        domains: list[dict[str, Any]] = []
-        mx_rows: list[dict[str, Any]] = []
-        for lookup in self.lookups.values():
-            if not self._is_done(lookup):
-                continue
-            domain, mx = self._rows_of(lookup)
-            result = self.judge.domain(domain, mx, self.hosts, sessions)
-            domains.append({**domain, **result.domain})
-            mx_rows += [{**row, **columns} for row, columns in zip(mx, result.mx, strict=True)]
-        return domains, mx_rows
-
-    def _is_done(self, lookup: Mapping[str, Any]) -> bool:
-        if lookup["sts_record"] == StsRecordState.VALID and lookup["domain"] not in self.policies:
+def _is_done(
+    lookup: Row, hosts: Mapping[str, Row], sessions: Mapping[str, Sequence[Row]], policies: Mapping[str, Row]
+) -> bool:
+    if lookup["sts_record"] == StsRecordState.VALID and lookup["domain"] not in policies:
+        return False
+    for _preference, name in lookup["mx"]:
+        if name not in hosts or len(hosts[name]["addresses"] or ()) > len(sessions.get(name, ())):
             return False
-        return all(
-            (host, address) in self._probed
-            for _preference, host in lookup["mx"]
-            for address in self.hosts[host]["addresses"]
-        )
+    return True
 
-    def _rows_of(self, lookup: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Put what was looked up into the columns of `domains` and `mx`, verdicts aside."""
-        row = {**lookup, **self.policies.get(lookup["domain"], {})}
-        scanned_at = dt.datetime.fromisoformat(row["scanned_at"])
-        row["scanned_at"] = scanned_at
-        mx = [
-            {
-                "domain": row["domain"],
-                "preference": preference,
-                "mx_host": host,
-                "mx_state": self.hosts[host]["mx_state"],
-                "provider": self.hosts[host]["provider"],
-            }
-            for preference, host in row.pop("mx")
+
+def _rows_of(lookup: Row, hosts: Mapping[str, Row], policies: Mapping[str, Row]) -> tuple[Row, list[Row]]:
+    """Put what was found into the columns of `domains` and `mx`, verdicts aside."""
+    row = {**lookup, **policies.get(lookup["domain"], {})}
+    row["scanned_at"] = dt.datetime.fromisoformat(row["scanned_at"])
+    mx = [
+        {
+            "domain": row["domain"],
+            "preference": preference,
+            "mx_host": name,
+            "mx_state": hosts[name]["mx_state"],
+            "provider": hosts[name]["provider"],
+        }
+        for preference, name in row.pop("mx")
+    ]
+    row["mx_hosts"] = len(mx)
+    row["addresses"] = len({address for line in mx for address in hosts[line["mx_host"]]["addresses"] or ()})
+    row["provider"] = mx[0]["provider"] if mx else None
+    return row, mx
+
+
+# -- who does the work ---------------------------------------------------------------------------------------
+
+
+class _Here:
+    """The work is done in this process, in this event loop."""
+
+    size = 1
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def do(self, work: Sequence[Work]) -> AsyncIterator[Progress]:
+        """Do the work; yields how it goes."""
+        (share,) = work
+        doing = asyncio.ensure_future(self._worker.do(share))
+        try:
+            while not doing.done():
+                await asyncio.wait((doing,), timeout=PROGRESS_SECONDS)
+                yield self._worker.progress()
+            await doing
+        finally:
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
+
+
+class _Crew:
+    """Worker processes; they are started with their first work and end when this is closed."""
+
+    def __init__(self, options: Options, folder: Path, size: int, resolver: Resolver) -> None:
+        self.size = size
+        share = replace(options, concurrency=math.ceil(options.concurrency / size))
+        self._begin = [
+            Begin(
+                share,
+                folder.absolute(),
+                f"w{number}",
+                resolver.trusted,
+                resolver.reaches_out,
+                max(_QUESTIONS // size, 40),  # to one resolver, whose socket holds so many
+            )
+            for number in range(1, size + 1)
         ]
-        row["mx_hosts"] = len(mx)
-        row["addresses"] = len(
-            {address for line in mx for address in self.hosts[line["mx_host"]]["addresses"]}
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    async def _start(self) -> None:
+        code = "from rtls_analysis.scanner.worker import main; main()"
+        package = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        for begin in self._begin:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                code,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            self._processes.append(process)
+            await self._tell(process, begin)
+
+    @staticmethod
+    async def _tell(process: asyncio.subprocess.Process, message: Any) -> None:
+        assert process.stdin is not None
+        with contextlib.suppress(ConnectionError):  # it died: its answers end, which says so
+            for piece in _pieces(message):
+                process.stdin.write(piece)
+                await process.stdin.drain()
+
+    async def do(self, work: Sequence[Work]) -> AsyncIterator[Progress]:
+        """Let the workers do a share each; yields how it goes over all."""
+        if not self._processes:
+            await self._start()
+        words: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        listening = [
+            asyncio.ensure_future(self._listen(number, share, words)) for number, share in enumerate(work)
+        ]
+        in_flight = [0] * len(work)
+        left = len(work)
+        try:
+            while left:
+                number, word = await words.get()
+                if isinstance(word, Progress):
+                    in_flight[number] = word.in_flight
+                    yield replace(word, in_flight=sum(in_flight))
+                elif isinstance(word, Trouble):
+                    raise word.problem
+                else:
+                    in_flight[number] = 0
+                    left -= 1
+        finally:
+            for task in listening:
+                task.cancel()
+            await asyncio.gather(*listening, return_exceptions=True)
+
+    async def _listen(self, number: int, share: Work, words: asyncio.Queue[tuple[int, Any]]) -> None:
+        """Give a worker its share, and pass its words on until it is done."""
+        process = self._processes[number]
+        assert process.stdout is not None
+        await self._tell(process, share)
+        reading = Messages()
+        while data := await process.stdout.read(1 << 16):
+            for word in reading.feed(data):
+                words.put_nowait((number, word))
+                if isinstance(word, (Done, Trouble)):
+                    return
+        code = await process.wait()
+        problem = ScanStopped(
+            f"a worker process of the scan died (status {code}); run the same scan again: what was done is kept"
         )
-        row["provider"] = mx[0]["provider"] if mx else None
-        return row, mx
+        words.put_nowait((number, Trouble(problem)))
+
+    async def close(self) -> None:
+        """End the workers: each puts its rows on the disk first."""
+        for process in self._processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in self._processes:
+            try:
+                async with asyncio.timeout(_LAST_SECONDS):
+                    if process.stdout is not None:
+                        while await process.stdout.read(1 << 16):
+                            pass
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        self._processes.clear()
 
 
-def _weakest(states: Iterable[DnsSecurity]) -> DnsSecurity:
-    order = (DnsSecurity.NOT_TESTED, DnsSecurity.ERROR, DnsSecurity.INSECURE, DnsSecurity.SECURE)
-    return min(states, key=order.index)
+def _pieces(message: Any) -> Iterator[bytes]:
+    """Cut a message for a pipe into pieces that are written one after another."""
+    import io
 
-
-def _failed_like(answer: DnsAnswer, detail: str | None) -> DnsAnswer:
-    """Give the answer of a domain whose address lookup failed: whether it takes mail could not be told."""
-    return DnsAnswer(answer.name, answer.rdtype, DnsStatus.SERVFAIL, DnsSecurity.ERROR, detail=detail or "")
-
-
-async def _all_or_none(work: Iterable[Awaitable[None]]) -> None:
-    """Run workers together; the first failure, or a cancellation, ends them all before it is raised."""
-    tasks = [asyncio.ensure_future(item) for item in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    whole = io.BytesIO()
+    write_message(whole, message)
+    view = whole.getbuffer()
+    for at in range(0, len(view), 1 << 20):
+        yield bytes(view[at : at + (1 << 20)])

@@ -118,6 +118,10 @@ class Options:
     smtp_port: int = 25
     https_port: int = 443
     concurrency: int = 50
+    workers: int | None = None
+    proxy: str | None = None
+    sample_shared: int | None = None
+    responder: str | None = None
     allow_special: tuple[str, ...] = ()
     opt_out: tuple[str, ...] = ()
     seed: int = 0
@@ -170,9 +174,11 @@ def make_options(given: Mapping[str, Any], config: str | Path | None = None) -> 
         ("smtp_port", 1, 65535),
         ("https_port", 1, 65535),
         ("concurrency", 1, 20_000),
+        ("workers", 1, 256),
+        ("sample_shared", 1, 10**9),
         ("seed", 0, 2**63),
     ):
-        if name in merged:
+        if merged.get(name) is not None:
             merged[name] = _whole_number(name, merged[name], low, high)
     return Options(**merged)
 

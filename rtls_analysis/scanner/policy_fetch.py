@@ -8,6 +8,7 @@ import functools
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import h11
 
@@ -252,8 +253,7 @@ class _Opened(asyncio.StreamReaderProtocol):
         self.made: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.made = transport
+        self.made = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         super().connection_made(transport)
 
 

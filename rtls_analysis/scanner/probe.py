@@ -8,23 +8,36 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from rtls_analysis.outcomes import FeatureState, SessionOutcome, SessionStage
-from rtls_analysis.scanner.smtp_client import Limits, run_session
+from rtls_analysis.outcomes import FeatureState, SessionOutcome, SessionStage, TlsaState
+from rtls_analysis.scanner.smtp_client import Connect, Limits, run_session
 from rtls_analysis.standards.certificates import describe_certificate
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """Where to knock, and the name to ask for in the TLS handshake."""
+    """Where to knock, the name to ask for in the TLS handshake, and the host's TLSA records to judge it by."""
 
     mx_host: str
     address: str
     port: int
     sni: str
+    tlsa_state: TlsaState = TlsaState.NONE
+    tlsa_base: str | None = None
+    tlsa: tuple[str, ...] = ()
+
+    @property
+    def host_row(self) -> dict[str, Any]:
+        """What of the host's row counts for the verdicts on a session."""
+        return {"tlsa_state": self.tlsa_state, "tlsa_base": self.tlsa_base, "tlsa": self.tlsa}
 
 
 async def probe(
-    target: ProbeTarget, *, ehlo_name: str, limits: Limits, context: ssl.SSLContext
+    target: ProbeTarget,
+    *,
+    ehlo_name: str,
+    limits: Limits,
+    context: ssl.SSLContext,
+    connect: Connect | None = None,
 ) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     """Probe one address: its row of evidence (no verdict columns), and the certificates it presented.
 
@@ -35,7 +48,13 @@ async def probe(
     """
     started_at, begin = dt.datetime.now(dt.UTC), time.monotonic()
     record, tls = await run_session(
-        target.address, target.port, target.sni, ehlo_name=ehlo_name, limits=limits, context=context
+        target.address,
+        target.port,
+        target.sni,
+        ehlo_name=ehlo_name,
+        limits=limits,
+        context=context,
+        connect=connect,
     )
     row = _row(target, started_at, time.monotonic() - begin)
     row.update(

@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 from rtls_analysis.scanner.tls import TlsFacts, TlsPump
 from rtls_analysis.standards.smtp_session import (
@@ -87,7 +88,8 @@ def connect_failure(error: OSError, seconds: float) -> tuple[SessionOutcome, str
         if isinstance(error, TimeoutError):
             return SessionOutcome.TIMEOUT, f"no connection within {seconds:g} s"
         return SessionOutcome.UNREACHABLE, str(error) or type(error).__name__
-    detail = os.strerror(number).lower()
+    words = error.strerror or ""
+    detail = words if words.startswith("the proxy says") else os.strerror(number).lower()
     if number in _OURS:
         raise LocalTrouble(number, f"cannot connect from here: {detail}") from error
     if number == errno.ECONNREFUSED:
@@ -228,8 +230,8 @@ class _Probe(asyncio.BufferedProtocol):
     # events of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._set_timer(self._last)  # before anything that can fail: nothing may wait for ever
         self._perform(self._session.connected())
         self._wait()
 

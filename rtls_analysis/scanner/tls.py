@@ -286,6 +286,7 @@ class TlsPump:
     """
 
     __slots__ = (
+        "_facts",
         "_from_server",
         "_left",
         "_reader",
@@ -361,6 +362,9 @@ class TlsPump:
 
     def facts(self) -> TlsFacts:
         """What the handshake settled; it must be `established`."""
+        return self._facts
+
+    def _settled(self) -> TlsFacts:
         version = self._tls.version() or ""
         cipher, _, bits = self._tls.cipher() or ("", "", 0)
         return TlsFacts(
@@ -394,6 +398,7 @@ class TlsPump:
             return
         self.established = True
         self._left = SESSION_BUDGET
+        self._facts = self._settled()  # now: after a failure OpenSSL no longer tells
 
     def _read(self) -> bytes:
         parts = []

@@ -5,6 +5,7 @@ import errno
 import socket
 import ssl
 import struct
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -165,18 +166,20 @@ def converse(request: pytest.FixtureRequest, authority: Any) -> Callable[..., Re
             server = await asyncio.start_server(handle, host, 0)
             port = server.sockets[0].getsockname()[1]
             begin = time.monotonic()
-            record, facts = await run_session(
-                host,
-                port,
-                "mx.example.org",
-                ehlo_name="probe.example.net",
-                context=CONTEXT,
-                limits=limits,
-                **options,
-            )
-            took = time.monotonic() - begin
-            server.close()
-            await asyncio.sleep(0.02)
+            try:
+                record, facts = await run_session(
+                    host,
+                    port,
+                    "mx.example.org",
+                    ehlo_name="probe.example.net",
+                    context=CONTEXT,
+                    limits=limits,
+                    **options,
+                )
+                took = time.monotonic() - begin
+            finally:
+                server.close()
+                await asyncio.sleep(0.02)
             return record, facts, lines, took
 
         with asyncio.Runner(loop_factory=request.param) as runner:
@@ -357,7 +360,7 @@ HOSTILE = [
     ("garbage for a handshake", garbage_for_handshake, "stall", "tls_failed", "handshake", "failed", "no"),
     ("text for a handshake", text_for_handshake, "stall", "tls_failed", "handshake", "failed", "no"),
     ("text without end, no handshake", endless_text_for_handshake, "stall", "tls_failed", "handshake", "failed", "no"),
-    ("records without end", endless_records, "stall", "tls_failed", "handshake", "failed", "no"),
+    ("records without end", endless_records, "stall", "closed_early", "ehlo_tls", "yes", "no"),
 ]  # fmt: skip
 HOSTILE += [
     (why.replace("closed", "reset"), script, "reset", *expected)
@@ -647,6 +650,11 @@ def test_cancelled(converse: Callable[..., Result]) -> None:
 @pytest.mark.parametrize("arguments", [["-tls1_3"], ["-tls1_2"], ["-tls1", "-cipher", "ALL:@SECLEVEL=0"]])
 def test_openssl_starttls(authority: Any, openssl_server: Callable[..., int], arguments: list[str]) -> None:
     """`openssl s_server -starttls smtp` speaks no SMTP inside TLS: the handshake is known, the rest times out."""
+    if (
+        "-starttls"
+        not in subprocess.run(["openssl", "s_server", "-help"], capture_output=True, text=True).stderr
+    ):
+        pytest.skip("this openssl s_server has no -starttls")
     files = authority.rsa
     port = openssl_server("-starttls", "smtp", "-quiet", "-cert", files.chain, "-key", files.key, *arguments)
     begin = time.monotonic()
