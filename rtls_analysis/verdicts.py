@@ -155,7 +155,9 @@ def _records(texts: tuple[str, ...]) -> tuple[TlsaRecord, ...]:
 def host_verdict(host: Row) -> dict[str, Any]:
     """Judge a row of `hosts`: its verdict columns, which depend on no rule (RFC 7672 §2.2)."""
     security = host.get("tlsa_dnssec")
-    if security is not None:
+    if host["mx_state"] == MxState.MX_IS_ADDRESS:  # DANE needs a name (§2.2.1)
+        state = TlsaState.NONE
+    elif security is not None:
         state = check_tlsa(DnsSecurity(security), _records(tuple(host.get("tlsa") or ())))
     else:  # not asked: no address, or an insecure one (§2.2.2)
         not_asked = {DnsSecurity.ERROR: TlsaState.ERROR, DnsSecurity.NOT_TESTED: TlsaState.NOT_TESTED}

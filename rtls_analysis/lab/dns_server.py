@@ -15,6 +15,7 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
@@ -255,7 +256,16 @@ class Answerer:
 
 
 def _rrset(name: str, rdtype: str, texts: Iterable[str]) -> dns.rrset.RRset:
+    if rdtype == "TLSA":  # some are broken on purpose, which dnspython would not write
+        rdatas = [_tlsa(text) for text in texts]
+        return dns.rrset.from_rdata_list(dns.name.from_text(f"{name}."), _TTL, rdatas)
     return dns.rrset.from_text_list(f"{name}.", _TTL, "IN", rdtype, list(texts))
+
+
+def _tlsa(text: str) -> dns.rdata.Rdata:
+    usage, selector, matching, data = text.split()
+    wire = bytes((int(usage), int(selector), int(matching))) + bytes.fromhex(data)
+    return dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.TLSA, wire)
 
 
 class _Datagrams(asyncio.DatagramProtocol):

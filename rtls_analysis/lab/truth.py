@@ -196,6 +196,10 @@ def _sum_up(hops: Sequence[_Hop], questions: Iterable[str]) -> dict[str, Any]:
     return row
 
 
+def _found(host: Host) -> tuple[str, ...]:
+    return () if host.kind.mx_state == "dns_failure" else host.addresses
+
+
 def _security(secure: bool) -> str:
     return "secure" if secure else "insecure"
 
@@ -213,7 +217,7 @@ def _domain_row(domain: Domain) -> dict[str, Any]:
         "mx_dnssec": "error" if failed else _security(kind.secure),
         "mx_canonical": domain.canonical,
         "mx_hosts": len(hosts),
-        "addresses": len({address for _preference, host in hosts for address in host.addresses}),
+        "addresses": len({address for _preference, host in hosts for address in _found(host)}),
         "sts_texts": [] if zone_failed or denied else list(sts.texts),
         "tlsrpt_texts": [] if zone_failed or denied else _filled(tlsrpt.texts, domain),
     }
@@ -282,7 +286,7 @@ def _host_row(host: Host, tlsa: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
         "mx_host": host.name,
         "canonical_name": host.canonical,
-        "addresses": [] if failed else list(host.addresses),
+        "addresses": list(_found(host)),
         "addresses_dnssec": security,
         "mx_state": kind.mx_state,
         "tlsa_state": kind.tlsa_state,
