@@ -19,6 +19,7 @@ BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 20  # not less than a block: so only the first line of a block can be longer
 KEPT_OF_LONG = 80
 REPEATS = b" repeated "  # stands in each line that syslog writes for several
+WATCHED = (REPEATS, b": hold: ")  # lines that are too rare to be looked for in each
 
 _NAMES = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
@@ -28,13 +29,13 @@ MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 class Block:
     """Whole lines of one file, without their ends; `first_line` is the number of the first, from 1.
 
-    `repeats` tells whether some line may stand for others that were folded into it.
+    `watched` tells whether some line holds one of `WATCHED`.
     """
 
     file: LogFile
     first_line: int
     lines: list[bytes]
-    repeats: bool
+    watched: bool
 
 
 def read_blocks(files: Sequence[LogFile], problems: Problems) -> Iterator[Block]:
@@ -52,7 +53,7 @@ def read_blocks(files: Sequence[LogFile], problems: Problems) -> Iterator[Block]
             if first:
                 first = False
                 if carry and owner is not None and _begins_a_line(carry, data):
-                    yield Block(owner, number + 1, [carry], REPEATS in carry)
+                    yield Block(owner, number + 1, [carry], _watched(carry))
                     carry = b""
                 if not carry:
                     owner, number = file, 0
@@ -68,12 +69,16 @@ def read_blocks(files: Sequence[LogFile], problems: Problems) -> Iterator[Block]
             lines = text.split(b"\n")
             lines[0] = _cut(lines[0])
             assert owner is not None
-            yield Block(owner, number + 1, lines, REPEATS in text)
+            yield Block(owner, number + 1, lines, _watched(text))
             number += len(lines)
             if owner is not file:
                 owner, number = file, 0
     if carry and owner is not None:
-        yield Block(owner, number + 1, [_cut(carry.removesuffix(b"\r"))], REPEATS in carry)
+        yield Block(owner, number + 1, [_cut(carry.removesuffix(b"\r"))], _watched(carry))
+
+
+def _watched(text: bytes) -> bool:
+    return any(word in text for word in WATCHED)
 
 
 def _pieces(file: LogFile, problems: Problems) -> Iterator[bytes]:

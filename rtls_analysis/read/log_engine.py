@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from itertools import chain, islice
 
-from rtls_analysis.read.lines import REPEATS, Block, stamp_end, too_long, unwrap
+from rtls_analysis.read.lines import REPEATS, WATCHED, Block, stamp_end, too_long, unwrap
 from rtls_analysis.read.log_rows import (
     EMPTY,
     NOT_A_LOG_LINE,
@@ -109,11 +109,13 @@ class LogEngine:
         self.places.add(self.number + 1, block.file.name, block.first_line)
         self.sink.coverage.lines_read += len(lines)
         begun = 0
-        if block.repeats:
+        if block.watched:
             for index, line in enumerate(lines):
-                if REPEATS in line:
+                if _watched(line):
                     self._run(lines[begun:index])
-                    self._repeat(block, index)
+                    self.number += 1
+                    if REPEATS not in line or not self._repeat(block, index):
+                        self._line(line, self.number)
                     begun = index + 1
         self._run(lines[begun:] if begun else lines)
         self._before.extend(lines[-MAX_LOOK_BACK:])
@@ -148,7 +150,7 @@ class LogEngine:
 
     # -- lines that stand for others ------------------------------------------------------------------------
 
-    def _repeat(self, block: Block, index: int) -> None:
+    def _repeat(self, block: Block, index: int) -> bool:
         """``message repeated 3 times: [ TEXT]`` is three more of TEXT, the older form of the host's line before."""
         line = block.lines[index]
         start = stamp_end(line)
@@ -158,20 +160,19 @@ class LogEngine:
         elif start and (header := _HEADER(line, start)) and (match := _REPEATED(line, header.end())):
             text = line[start : header.end()] + match[2]
         else:
-            self._run([line])
-            return
+            return False
         times = int(match["times"])
         coverage = self.sink.coverage
         if times > MAX_REPEATS:
             coverage.warn(f"a line said to be repeated more than {MAX_REPEATS} times was taken so often")
             times = MAX_REPEATS
-        self.number += 1
         if text is None or not times:
             self._other.add(line)
-            return
+            return True
         coverage.repeated += times - 1
         for _ in range(times):
             self._line(line[:start] + text, self.number)
+        return True
 
     # -- any other line ------------------------------------------------------------------------------------
 
@@ -219,8 +220,9 @@ class LogEngine:
         self._feed(source, line, header.end(), number)
 
     def _feed(self, source: Source, line: bytes, start: int, number: int) -> None:
-        if source.feed is not None:
-            source.feed(source, line, start, number)
+        feed = source.feed or source.rare
+        if feed is not None:
+            feed(source, line, start, number)
         else:
             source.skipped.count += 1
 
@@ -263,6 +265,9 @@ class LogEngine:
                     self._raw.insert(0, self._raw.pop(index))
                 return True
         return False
+
+
+_watched = re.compile(b"|".join(map(re.escape, WATCHED))).search
 
 
 def _last_of(host: bytes, lines: Iterable[bytes]) -> bytes | None:

@@ -223,9 +223,17 @@ class Feed(Protocol):
 
 
 class Source:
-    """One process on one host as the log names it; readers keep what they know of the process in `state`."""
+    """One process on one host as the log names it; readers keep what they know of the process in `state`.
 
-    __slots__ = ("feed", "host", "pid", "skipped", "state", "tag")
+    Attributes
+    ----------
+    feed
+        What handles its lines; `None` as long as they are only to be counted, in `skipped`.
+    rare
+        What handles, without a feed, the few lines that hold a word of `lines.WATCHED`.
+    """
+
+    __slots__ = ("feed", "host", "pid", "rare", "skipped", "state", "tag")
 
     def __init__(
         self,
@@ -235,10 +243,12 @@ class Source:
         feed: Feed | None = None,
         skipped: Skipped | None = None,
         state: Any = None,
+        rare: Feed | None = None,
     ) -> None:
         self.host, self.tag, self.pid = host, tag, pid
         self.feed = feed
-        self.skipped = skipped or Skipped()  # without a feed, lines are counted there and not looked at
+        self.rare = rare
+        self.skipped = skipped or Skipped()
         self.state = state
 
 

@@ -8,9 +8,10 @@ next, and to that alone; the next request may run over a cached connection in cl
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
-from rtls_analysis.outcomes import Action, RequireTls, TlsLevel, TlsOutcome, Told
+from rtls_analysis.outcomes import Action, TlsLevel, TlsOutcome
 from rtls_analysis.read.log_rows import (
     NO_RELAY,
     NO_TLS,
@@ -24,91 +25,78 @@ from rtls_analysis.read.log_rows import (
     Sink,
     Source,
     Tls,
+    readable,
 )
+from rtls_analysis.read.postfix_tls import BAD_CERTIFICATE, NEVER_ENCRYPTED, tls_of_field, tls_of_line
 from rtls_analysis.read.tls_texts import classify
-from rtls_analysis.schema import MailReader, TlsVersion
+from rtls_analysis.schema import MailReader
 
 _CLIENTS = frozenset({b"smtp", b"lmtp", b"local", b"virtual", b"pipe", b"error", b"retry", b"discard"})
-_SERVICES = _CLIENTS | {
-    b"anvil", b"bounce", b"cleanup", b"defer", b"dnsblog", b"flush", b"master", b"nqmgr", b"oqmgr", b"pickup",
-    b"postalias", b"postdrop", b"postfix-script", b"postlog", b"postmap", b"postqueue", b"postscreen", b"postsuper",
-    b"proxymap", b"proxywrite", b"qmgr", b"qmqpd", b"scache", b"sendmail", b"showq", b"smtpd", b"spawn", b"tlsmgr",
-    b"tlsproxy", b"trace", b"trivial-rewrite", b"verify", b"postlogd", b"relay", b"submission", b"smtps",
+_QUEUE_MANAGERS = frozenset({b"qmgr", b"oqmgr", b"nqmgr"})
+_SERVICES = _CLIENTS | _QUEUE_MANAGERS | {
+    b"anvil", b"bounce", b"cleanup", b"defer", b"dnsblog", b"flush", b"master", b"pickup", b"postalias", b"postdrop",
+    b"postfix-script", b"postlog", b"postlogd", b"postmap", b"postqueue", b"postscreen", b"postsuper", b"proxymap",
+    b"proxywrite", b"qmqpd", b"scache", b"sendmail", b"showq", b"smtpd", b"spawn", b"tlsmgr", b"tlsproxy", b"trace",
+    b"trivial-rewrite", b"verify",
 }  # fmt: skip
 
-_DELIVERY = re.compile(
-    rb"([0-9A-Za-z]{6,}): to=<([^>]*)>, (?:orig_to=<[^>]*>, )?relay=([^,]+), (?:conn_use=(\d+), )?"
-    rb"delay=([\d.]+), (?:delays=[\d./]+, )?(?:tls=([^,]*), )?(?:dsn=([\d.]+), )?status=([^\s,]+)(?: \((.*))?",
+_ID = rb"([0-9A-Za-z]+): "
+_DELIVERY = re.compile(  # as nearly all are
+    _ID + rb"to=<([^>]*)>, relay=([^,]+), delay=([0-9.]+), delays=[^,]+, (?:tls=([^,]*), )?dsn=([0-9.]+), "
+    rb"status=([^ ]+) \((.*)\)",
     re.DOTALL,
-).match
-# The same, for quoted local parts that hold ">"; slower.
-_DELIVERY_QUOTED = re.compile(
-    rb"([0-9A-Za-z]{6,}): to=<(.*?)>, (?:orig_to=<.*?>, )?relay=([^,]+), (?:conn_use=(\d+), )?"
-    rb"delay=([\d.]+), (?:delays=[\d./]+, )?(?:tls=([^,]*), )?(?:dsn=([\d.]+), )?status=([^\s,]+)(?: \((.*))?",
-    re.DOTALL,
-).match
-_RELAY = re.compile(rb"([^\[]*)\[([^\]]*)\](?::(\d+))?")
-_FROM = re.compile(rb"([0-9A-Za-z]{6,}): from=<([^>]*)>, size=").match
-_FROM_QUOTED = re.compile(rb"([0-9A-Za-z]{6,}): from=<(.*?)>, size=").match
-_EXPIRED = re.compile(rb"([0-9A-Za-z]{6,}): from=<(.*?)>, status=((?:force-)?expired), (.*)", re.DOTALL).match
-_REMOVED = re.compile(rb"([0-9A-Za-z]{6,}): removed(?: \(canceled\))?").fullmatch
-_MESSAGE_ID = re.compile(rb"([0-9A-Za-z]{6,}): message-id=<?(.*?)>?", re.DOTALL).fullmatch
-_HELD = re.compile(
-    rb"([0-9A-Za-z]{6,}): (?:milter-)?hold: (.*?)(?:; from=<(.*?)>(?: to=<(.*?)>)?(?: proto=.*)?)?", re.DOTALL
 ).fullmatch
-_CLIENT = re.compile(rb"([0-9A-Za-z]{6,}): client=").match
-_SUPER = re.compile(rb"([0-9A-Za-z]{6,}): (placed on hold|released from hold|removed)").match
+_ANY_DELIVERY = re.compile(  # a quoted local part may hold ">"; old versions, cut lines
+    _ID + rb"to=<(.*?)>, (?:orig_to=<.*?>, )?relay=([^,]+), (?:conn_use=\d+, )?delay=([0-9.]+), "
+    rb"(?:delays=[^,]+, )?(?:tls=([^,]*), )?(?:dsn=([0-9.]+), )?status=([^\s,]+)(?: \((.*?)\)?)?",
+    re.DOTALL,
+).fullmatch
+_RELAY = re.compile(rb"([^\[]*)\[([^\]]*)\](?::(\d{1,5}))?").fullmatch
+_FROM = re.compile(_ID + rb"from=<([^>]*)>, size=").match
+_FROM_QUOTED = re.compile(_ID + rb"from=<(.*?)>, size=").match
+_EXPIRED = re.compile(_ID + rb"from=<(.*?)>, status=((?:force-)?expired), (.*)", re.DOTALL).match
+_MESSAGE_ID = re.compile(_ID + rb"message-id=<?([^>]*)>?").fullmatch
+_HELD = re.compile(
+    _ID + rb"(?:milter-)?hold: (.*?)(?:; from=<(.*?)>(?: to=<(.*?)>)?(?: proto=.*)?)?", re.DOTALL
+).fullmatch
+_CLIENT = re.compile(_ID + rb"client=").match
+_BY_HAND = re.compile(_ID + rb"(placed on hold|released from hold|removed)").match
 _TLS_LINE = re.compile(
-    rb"(?:(Verified|Trusted|Untrusted|Anonymous) )?TLS connection (established|reused) to (\S+): "
-    rb"(\S+)(?: with cipher (\S+)(?: \((\d+)/\d+ bits\))?)?"
+    rb"(?:([A-Z][a-z]+) )?TLS connection (established|reused) to ([^ ]+): (.*)", re.DOTALL
 ).match
 _NOTE = re.compile(
     rb"(SSL_connect error to|(?:server )?certificate (?:peer name )?verification failed for|connect to) "
     rb"(\S+?\[[^\]]*\](?::\d+)?|[^\s:]+(?::\d+)?): (.*)",
     re.DOTALL,
 ).match
-_INFO = re.compile(rb"([0-9A-Za-z]{6,}): (.*)", re.DOTALL).match
-_NO_QUEUE_ID = frozenset({b"warning", b"fatal", b"panic", b"error", b"statistics", b"NOQUEUE", b"message"})
-_NAMED_HOST = re.compile(rb"(?:host|server was|with|to) ([^\s\[]+\[[^\]]*\](?::\d+)?)")
-_SAID = re.compile(rb"(?:said|talk to me|start TLS): (\d{3})\b")
-_REQUIRETLS = {
-    b"": RequireTls.SENT,
-    b"none": RequireTls.NOT_OFFERED,
-    b"nostarttls": RequireTls.NO_STARTTLS,
-    b"noencryption": RequireTls.NO_ENCRYPTION,
-    b"nocertmatch": RequireTls.NO_CERTIFICATE_MATCH,
-    b"nomatch": RequireTls.NO_CERTIFICATE_MATCH,  # one of the two spellings in the manual
-}
-_VERIFYING = frozenset({b"dane", b"dane-only", b"verify", b"secure", b"fingerprint"})
-_STRICT = {
-    b"dane": Told.YES, b"dane-only": Told.YES, b"secure": Told.YES, b"halfdane": Told.NO, b"half-dane": Told.NO,
-    b"verify": Told.UNKNOWN, b"fingerprint": Told.UNKNOWN,
-}  # fmt: skip
-_LEVELS = {
-    b"Verified": TlsLevel.VERIFIED, b"Trusted": TlsLevel.TRUSTED, b"Untrusted": TlsLevel.UNTRUSTED,
-    b"Anonymous": TlsLevel.ANONYMOUS, None: TlsLevel.ENCRYPTED,
-}  # fmt: skip
-_VERSIONS = {
-    b"SSLv3": TlsVersion.SSLV3, b"TLSv1": TlsVersion.TLSV1_0, b"TLSv1.0": TlsVersion.TLSV1_0,
-    b"TLSv1.1": TlsVersion.TLSV1_1, b"TLSv1.2": TlsVersion.TLSV1_2, b"TLSv1.3": TlsVersion.TLSV1_3,
-}  # fmt: skip
+_INFO = re.compile(_ID + rb"(.*)", re.DOTALL).match
+_WORDS = frozenset(
+    {b"warning", b"fatal", b"panic", b"error", b"statistics", b"NOQUEUE", b"message"}
+)  # no queue ids
+_NAMED_HOST = re.compile(rb"(?:host|server was|with|to) ([^\s\[]+\[[^\]]*\](?::\d+)?)").search
+_SAID = re.compile(rb"(?:said|talk to me|start TLS): (\d{3})\b").search
+_LIBRARY = b"warning: TLS library problem: "
+_SUSPENDED = b"delivery temporarily suspended: "
 _ACTIONS = {
-    b"sent": Action.DELIVERED, b"deferred": Action.DELAYED, b"bounced": Action.FAILED,
-    b"SOFTBOUNCE": Action.DELAYED, b"expanded": Action.EXPANDED,
-}  # fmt: skip
-
-_NEVER_ENCRYPTED = frozenset(
-    {TlsOutcome.STARTTLS_NOT_SUPPORTED, TlsOutcome.STARTTLS_REFUSED, TlsOutcome.TLS_HANDSHAKE_FAILED,
-     TlsOutcome.TLS_VERSION_TOO_LOW}
-)  # fmt: skip
-_CERTIFICATE = frozenset(
-    {TlsOutcome.CERTIFICATE_UNVERIFIED, TlsOutcome.CERTIFICATE_EXPIRED, TlsOutcome.CERTIFICATE_NOT_TRUSTED,
-     TlsOutcome.CERTIFICATE_HOST_MISMATCH, TlsOutcome.TLSA_INVALID, TlsOutcome.VALIDATION_FAILURE}
-)  # fmt: skip
+    b"sent": Action.DELIVERED,
+    b"deferred": Action.DELAYED,
+    b"bounced": Action.FAILED,
+    b"SOFTBOUNCE": Action.DELAYED,
+    b"expanded": Action.EXPANDED,
+    b"deliverable": None,  # probes of an address
+    b"undeliverable": None,
+}
 _NOT_THE_CONNECTION = frozenset({TlsOutcome.OK, TlsOutcome.NOT_TLS, TlsOutcome.UNKNOWN})
+
+_Value = TypeVar("_Value")
 
 MAX_MESSAGES = 150_000
 MAX_CACHED = 20_000
+MAX_PENDING = 100  # connections of one process that wait for their message
+MAX_OPEN = 10_000  # recipients of one message that wait for another try
+
+# What a relay= value is.
+_NO_SESSION, _HOST, _LOCAL = 0, 1, 2
 
 
 class Message:
@@ -116,12 +104,14 @@ class Message:
 
     __slots__ = ("held", "message_id", "open", "queue_id", "sender", "turn")
 
-    def __init__(self, queue_id: bytes) -> None:
+    def __init__(self, queue_id: bytes, message_id: bytes | None = None) -> None:
         self.queue_id = queue_id
-        self.message_id: bytes | None = None
+        self.message_id = message_id
         self.sender: bytes | None = None
         self.turn = 0  # times that the queue manager took it up
-        self.open: dict[bytes, tuple[TlsOutcome, Tls, bytes | None]] | None = None  # deferred recipients
+        self.open: dict[bytes, tuple[TlsOutcome, Tls, bytes | None]] | None = (
+            None  # recipients to be tried again
+        )
         self.held: list[Delivery] | None = None  # rows that wait for the Message-ID
 
 
@@ -132,38 +122,33 @@ class Queue:
 
     def __init__(self, others: list[Queue]) -> None:
         self.messages: dict[bytes, Message] = {}
-        self.others = others  # every instance of that host
+        self.others = others  # all instances of that host, this one among them
         others.append(self)
 
     def find(self, queue_id: bytes) -> Message:
-        """The message, also when another part of the same host logs under another name; else a new one."""
-        for queue in self.others:
+        """The message, also where another part of the host logs under another name; else a new one."""
+        for queue in (self, *self.others):
             if (message := queue.messages.get(queue_id)) is not None:
                 return message
-        return self.add(queue_id)
+        return self.add(Message(queue_id))
 
-    def add(self, queue_id: bytes) -> Message:
+    def add(self, message: Message) -> Message:
         """A new message, in the place of one that had the same id."""
-        messages = self.messages
-        messages.pop(queue_id, None)
-        if len(messages) >= MAX_MESSAGES:
-            for old in list(messages)[: MAX_MESSAGES // 4]:
-                del messages[old]
-        message = messages[queue_id] = Message(queue_id)
+        if len(self.messages) >= MAX_MESSAGES:
+            for old in list(self.messages)[: MAX_MESSAGES // 4]:
+                del self.messages[old]
+        self.messages[message.queue_id] = message
         return message
 
-    def remove(self, queue_id: bytes) -> Message | None:
+    def remove(self, queue_id: bytes) -> None:
         """Forget a message."""
-        message = self.messages.pop(queue_id, None)
-        if message is None and len(self.others) > 1:
-            for queue in self.others:
-                if (message := queue.messages.pop(queue_id, None)) is not None:
-                    break
-        return message
+        for queue in (self, *self.others):
+            if queue.messages.pop(queue_id, None) is not None:
+                return
 
 
 class Process:
-    """One smtp(8), lmtp(8) or smtpd(8) process: the request it serves, and the lines since the last one."""
+    """One Postfix process: the request it serves, and what it said of connections since the last one."""
 
     __slots__ = (
         "fresh", "holds", "notes", "origin", "owner", "pending", "queue", "relay", "service", "shown", "tls",
@@ -175,16 +160,30 @@ class Process:
         self.origin = origin
         self.transport = transport
         self.service = service
-        self.untold = untold
+        self.untold = untold  # a session whose TLS the log does not tell
         self.owner: Message | None = None
-        self.turn = 0
-        self.fresh = False  # connection lines have come since the last line with a queue id
+        self.turn = 0  # of the owner, when it was taken up
+        self.fresh = False  # lines about connections have come since the last line with a queue id
         self.relay: bytes | None = None  # of the last TLS line
         self.tls: Tls | None = None
         self.notes: dict[bytes, bytes] | None = None  # relay -> what failed
         self.pending: list[Connection] = []
         self.shown: bytes | None = None  # relay that this request already has a connection row for
-        self.holds: list[tuple[int, int | None, bytes | None, bytes | None, bytes]] | None = None
+        self.holds: list[tuple[int, int | None, bytes | None, bytes | None, bytes]] = []  # without a queue id
+
+    def begin(self, message: Message | None) -> None:
+        """Take up another request: what was said before the last one is not for this one."""
+        self.owner = message
+        self.turn = message.turn if message is not None else 0
+        self.shown = None
+        if not self.fresh:
+            self.relay = self.tls = self.notes = None
+
+    def hear(self) -> None:
+        """A line about connections has come: with the first one, those of before are over."""
+        if not self.fresh:
+            self.relay = self.tls = self.notes = None
+            self.fresh = True
 
 
 class PostfixReader:
@@ -197,178 +196,186 @@ class PostfixReader:
         self.rows = sink.deliveries
         self.at = sink.clock.at
         self.understood = sink.understood
-        self.wants_connections = sink.wants_connections
         self.hosts: dict[bytes, dict[bytes, Queue]] = {}
         self.services: dict[tuple[bytes, bytes], tuple[Service, Tls]] = {}
         self.origins: dict[bytes, Origin] = {}
-        self.processes: list[Process] = []
         self.server_skipped = sink.coverage.reason("postfix/smtpd: no deliveries")
         self._relays: dict[bytes, tuple[Relay, int]] = {}
-        self._tls: dict[tuple[Any, ...], Tls] = {}
-        self._results: dict[tuple[Any, ...], Result] = {}
-        self._lines: dict[tuple[Any, ...], Tls] = {}
-        for kind in (
-            "postfix delivery", "postfix message taken up", "postfix message-id", "postfix removed",
-            "postfix TLS connection", "postfix connection problem", "postfix result of one server", "postfix expired",
-            "postfix held",
-        ):  # fmt: skip
-            self.understood.setdefault(kind, 0)
+        self._tls: dict[Any, Tls] = {}
+        self._results: dict[Any, Result] = {}
+        self._verdicts: dict[Any, tuple[Result, Tls]] = {}
+        self._lines: dict[tuple[bytes, bytes], Tls] = {}
+        for kind in ("delivery", "message taken up", "message-id", "removed"):
+            self.understood.setdefault(f"postfix {kind}", 0)
 
     # -- which lines ---------------------------------------------------------------------------------------
 
     def source(self, host: bytes, tag: bytes, pid: bytes, text: bytes) -> Source | None:
         """The handler of ``postfix/smtp[12]`` and its kin: any name before the slash."""
         instance, slash, rest = tag.partition(b"/")
-        if not slash:
-            return None
         service = rest.rpartition(b"/")[2]
-        if service not in _SERVICES and not instance.startswith(b"postfix"):
+        if not slash or (service not in _SERVICES and not instance.startswith(b"postfix")):
             return None
-        feed: Any = None
-        if service in _CLIENTS or service not in _SERVICES or service in (b"relay", b"submission"):
+        feed: Any
+        rare: Any = None
+        if service in _CLIENTS or service not in _SERVICES:
             feed = self._client
-        elif service in (b"qmgr", b"oqmgr", b"nqmgr"):
+        elif service in _QUEUE_MANAGERS:
             feed = self._queue_manager
         elif service == b"cleanup":
             feed = self._cleanup
         elif service == b"smtpd":
-            feed = self._server
+            feed, rare = None, self._server
             self.server_skipped.sample(text)
         elif service == b"postsuper":
             feed = self._postsuper
-        if feed is None:
-            skipped = self.sink.coverage.reason(
-                f"postfix/{service.decode('ascii', 'replace')}: no deliveries"
-            )
-            return Source(host, tag, pid, skipped=skipped)
+        else:
+            return Source(host, tag, pid, skipped=self.sink.coverage.reason(_skipped(service)))
         queues = self.hosts.setdefault(host, {})
         queue = queues.get(instance)
         if queue is None:
             others = next(iter(queues.values())).others if queues else []
             queue = queues[instance] = Queue(others)
-        origin = self.origins.get(host) or self.origins.setdefault(host, Origin(self.name, host or None))
+        origin = self.origins.setdefault(host, Origin(self.name, host or None))
         known = self.services.get((host, tag))
         if known is None:
             habit = Service()
             known = self.services[host, tag] = (habit, Tls(TlsLevel.UNKNOWN, service=habit))
         process = Process(queue, origin, service, *known)
-        return Source(host, tag, pid, feed=feed, state=process)
+        return Source(host, tag, pid, feed, self.server_skipped, process, rare)
 
     def raw(self, source: Source, line: bytes, start: int, number: int) -> bool:
         """Postfix has no form of its own beside syslog's."""
         return False
 
+    def drop(self, source: Source) -> None:
+        """Forget a process: its connections without a message are handed over as they are."""
+        if isinstance(process := source.state, Process):
+            self._hand_over(process, None)
+
     def finish(self) -> None:
-        """Hand over held messages without a Message-ID, and connections whose message never came."""
+        """Hand over held messages without a Message-ID."""
         for queues in self.hosts.values():
             for queue in queues.values():
                 for message in queue.messages.values():
                     self._release_held(message)
 
-    def drop(self, source: Source) -> None:
-        """Forget a process: its connections without a message are handed over as they are."""
-        if isinstance(process := source.state, Process):
-            self._emit_pending(process, source, None)
+    def _skip(self, service: bytes, line: bytes) -> None:
+        self.sink.coverage.skip(_skipped(service), line)
 
-    # -- queue manager, cleanup, server ----------------------------------------------------------------------
+    # -- queue manager and cleanup ---------------------------------------------------------------------------
 
     def _queue_manager(self, source: Source, line: bytes, start: int, number: int) -> None:
-        process: Process = source.state
-        if line.endswith(b": removed"):
-            self.understood["postfix removed"] += 1
-            if process.queue.remove(line[start:-9]) is None:
-                return
-            return
+        queue: Queue = source.state.queue
         match = _FROM(line, start) or _FROM_QUOTED(line, start)
         if match is not None:
             self.understood["postfix message taken up"] += 1
             queue_id, sender = match.groups()
-            message = process.queue.messages.get(queue_id)
-            if message is None:
-                message = process.queue.find(queue_id)
+            message = queue.messages.get(queue_id) or queue.find(queue_id)
             message.sender = sender
             message.turn += 1
-            return
-        match = _EXPIRED(line, start)
-        if match is not None:
-            self._expired(process, line, number, match)
-            return
-        self._client(source, line, start, number)
+        elif line.endswith(b": removed"):
+            self.understood["postfix removed"] += 1
+            queue_id = line[start:-9]
+            if queue.messages.pop(queue_id, None) is None:
+                queue.remove(queue_id)
+        elif (match := _EXPIRED(line, start)) is not None:
+            self._expired(source.state, line, number, match)
+        else:
+            self._client(source, line, start, number)
 
     def _expired(self, process: Process, line: bytes, number: int, match: re.Match[bytes]) -> None:
+        """A row for each recipient that was still to be tried, with what its last try came to."""
+        self.sink.count("postfix expired")
         queue_id, sender, word, text = match.groups()
-        self.understood["postfix expired"] += 1
-        message = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
+        message = process.queue.find(queue_id)
         message.sender = sender
-        still_open = message.open or {None: (TlsOutcome.UNKNOWN, NO_TLS, None)}
-        for recipient, (outcome, tls, code) in still_open.items():
-            result = self._result(Action.FAILED, outcome, word, code, None, False)
-            self.rows.extend(
+        still_open: Iterable[tuple[bytes | None, tuple[TlsOutcome, Tls, bytes | None]]]
+        still_open = message.open.items() if message.open else [(None, (TlsOutcome.UNKNOWN, NO_TLS, None))]
+        for recipient, (outcome, tls, code) in still_open:
+            self.sink.deliver(
                 Delivery(
                     number, self.at(line), process.origin, queue_id, message.message_id, sender, recipient,
-                    result=result, text=text, tls=self._without_session(tls),
+                    result=self._result(Action.FAILED, outcome, word, code, None, False), text=text,
+                    tls=self._without_session(tls),
                 )
             )  # fmt: skip
         message.open = None
 
     def _cleanup(self, source: Source, line: bytes, start: int, number: int) -> None:
-        match = _MESSAGE_ID(line, start)
         process: Process = source.state
+        match = _MESSAGE_ID(line, start)
         if match is not None:
             self.understood["postfix message-id"] += 1
             queue_id, message_id = match.groups()
             queue = process.queue
             message = queue.messages.get(queue_id)
             if message is None or message.message_id is not None:  # an id used again
-                message = queue.add(queue_id)
+                queue.add(Message(queue_id, message_id))
+                return
             message.message_id = message_id
-            if message.held is not None:
-                self._release_held(message)
-            return
-        match = _HELD(line, start)
-        if match is not None:
+            self._release_held(message)
+        elif (match := _HELD(line, start)) is not None:
             queue_id, text, sender, recipient = match.groups()
-            message = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
+            message = process.queue.find(queue_id)
             self._hold(process, message, number, self.at(line), sender, recipient, text)
             if message.message_id is not None:
                 self._release_held(message)
-            return
-        match = _REMOVED(line, start)
-        if match is not None:
+        elif line.endswith(b": removed"):
             self.understood["postfix removed"] += 1
-            process.queue.remove(match[1])
-            return
-        self._other(source, line, start, number)
+            process.queue.remove(line[start:-9])
+        else:
+            self._skip(b"cleanup", line)
+
+    # -- held at the door, or by hand ------------------------------------------------------------------------
 
     def _server(self, source: Source, line: bytes, start: int, number: int) -> None:
+        """A hold, or what follows one that has no queue id yet: it comes with the line ``client=``."""
         process: Process = source.state
-        if process.holds is None and line.find(b": hold: ", start, start + 24) < 0:
-            self.server_skipped.count += 1
-            return
-        self._server_hold(process, line, start, number)
-
-    def _server_hold(self, process: Process, line: bytes, start: int, number: int) -> None:
         match = _HELD(line, start)
-        if match is not None:
+        if match is not None and match[1] == b"NOQUEUE":
+            self.sink.count("postfix held")
+            if len(process.holds) < MAX_OPEN:
+                process.holds.append((number, self.at(line), *match.groups()[2:], match[2]))
+            source.feed = self._server
+        elif match is not None:
             queue_id, text, sender, recipient = match.groups()
-            if queue_id == b"NOQUEUE":
-                process.holds = process.holds or []
-                process.holds.append((number, self.at(line), sender, recipient, text))
-                self.understood["postfix held"] += 1
-                return
-            message = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
-            self._hold(process, message, number, self.at(line), sender, recipient, text)
-            return
-        match = _CLIENT(line, start)
-        if match is not None:
-            self.understood["postfix held"] += 1
-            message = process.queue.add(match[1])
-            for hold in process.holds or ():
+            self._hold(process, process.queue.find(queue_id), number, self.at(line), sender, recipient, text)
+        elif (match := _CLIENT(line, start)) is not None and process.holds:
+            self.sink.count("postfix held")
+            message = process.queue.add(Message(match[1]))
+            for hold in process.holds:
                 self._hold(process, message, *hold, count=False)
+            process.holds.clear()
+            source.feed = None
         else:
-            self.sink.coverage.skip("postfix/smtpd: no deliveries", line)
-        if match is not None or line.startswith((b"disconnect from ", b"connect from "), start):
-            process.holds = None
+            self.server_skipped.count += 1
+            if line.startswith((b"disconnect from ", b"connect from "), start):
+                process.holds.clear()
+                source.feed = None
+
+    def _postsuper(self, source: Source, line: bytes, start: int, number: int) -> None:
+        process: Process = source.state
+        match = _BY_HAND(line, start)
+        if match is None or match[2] == b"released from hold":
+            self._skip(b"postsuper", line)
+        elif match[2] == b"removed":
+            self.understood["postfix removed"] += 1
+            process.queue.remove(match[1])
+        else:
+            message = process.queue.find(match[1])
+            for index, recipient in enumerate(message.open or (None,)):
+                self._hold(
+                    process,
+                    message,
+                    number,
+                    self.at(line),
+                    message.sender,
+                    recipient,
+                    match[2],
+                    count=not index,
+                )
+            self._release_held(message)
 
     def _hold(
         self,
@@ -384,125 +391,85 @@ class PostfixReader:
     ) -> None:
         """Keep the row of a held recipient until the Message-ID is known."""
         if count:
-            self.understood["postfix held"] += 1
+            self.sink.count("postfix held")
         if sender is not None:
             message.sender = sender
         result = self._result(Action.DELAYED, TlsOutcome.NOT_TLS, b"held", None, None, False)
-        row = Delivery(
-            number,
-            at,
-            process.origin,
-            message.queue_id,
-            None,
-            message.sender,
-            recipient,
-            result=result,
-            text=text,
-        )
         message.held = message.held or []
-        message.held.append(row)
+        if len(message.held) < MAX_OPEN:
+            message.held.append(
+                Delivery(
+                    number, at, process.origin, message.queue_id, None, message.sender, recipient, result=result,
+                    text=text,
+                )
+            )  # fmt: skip
 
     def _release_held(self, message: Message) -> None:
         for row in message.held or ():
-            self.rows.extend(row._replace(message_id=message.message_id))
+            self.sink.deliver(row._replace(message_id=message.message_id))
         message.held = None
-
-    def _postsuper(self, source: Source, line: bytes, start: int, number: int) -> None:
-        process: Process = source.state
-        match = _SUPER(line, start)
-        if match is None:
-            self.sink.coverage.skip("postfix/postsuper: no deliveries", line)
-            return
-        queue_id, what = match.groups()
-        if what == b"removed":
-            self.understood["postfix removed"] += 1
-            process.queue.remove(queue_id)
-            return
-        message = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
-        if what == b"placed on hold":
-            for recipient in message.open or (None,):
-                self._hold(process, message, number, self.at(line), message.sender, recipient, what)
-            self._release_held(message)
-        else:
-            self.sink.coverage.skip("postfix/postsuper: no deliveries", line)
 
     # -- delivery agents -------------------------------------------------------------------------------------
 
     def _client(self, source: Source, line: bytes, start: int, number: int) -> None:
         match = _DELIVERY(line, start)
         if match is None:
-            match = _DELIVERY_QUOTED(line, start) if line.find(b": to=<", start, start + 32) > 0 else None
-            if match is None:
+            if line.find(b": to=<", start, start + 64) > 0:
+                match = _ANY_DELIVERY(line, start)
+            if match is None or (match[8] is None and match[7] not in _ACTIONS):  # cut within the status
                 self._other(source, line, start, number)
                 return
-        queue_id, recipient, relay_text, _conn_use, delay, field, dsn, status, text = match.groups()
+        queue_id, recipient, relay_text, delay, field, dsn, status, text = match.groups()
         self.understood["postfix delivery"] += 1
         process: Process = source.state
-        message = process.queue.messages.get(queue_id)
-        if message is None:
-            message = process.queue.find(queue_id)
+        message = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
         if process.owner is not message or process.turn != message.turn:
-            self._begin(process, message)
-        known = self._relays.get(relay_text)
-        if known is None:
-            known = self._relay(relay_text)
-        relay, kind = known
+            process.begin(message)
+        relay, kind = self._relays.get(relay_text) or self._relay(relay_text)
         had = process.tls if process.relay == relay_text else None
-        if text is not None and text.endswith(b")"):
-            text = text[:-1]
         if status == b"sent":
-            key = (field, had, kind, process.service)
-            tls = self._tls.get(key)
-            if tls is None:
-                tls = self._tls_of(key, process, field, had, kind, True, TlsOutcome.OK)
-            code = text[:3] if text else None
-            result = self._results.get((dsn, code))
-            if result is None:
-                result = self._sent(dsn, code)
+            key = (field, had, kind, process.service, dsn, text[:3] if text else None)
+            verdict = self._verdicts.get(key)
+            if verdict is None:
+                verdict = _cached(self._verdicts, key, self._sent(process, *key))
+            result, tls = verdict
             if message.open is not None:
                 message.open.pop(recipient, None)
         else:
-            result, tls = self._not_sent(process, message, match, relay_text, kind, had, text)
-        self.rows.extend(
-            (
-                number, self.at(line), process.origin, queue_id, message.message_id, message.sender, recipient, relay,
-                process.transport, result, text, float(delay), tls,
-            )
+            result, tls = self._not_sent(process, message, match, kind, had)
+        self.rows += (
+            number, self.at(line), process.origin, queue_id, message.message_id, message.sender, recipient, relay,
+            process.transport, result, text, _seconds(delay), tls,
         )  # fmt: skip
-        if self.wants_connections and (process.fresh or process.shown != relay_text):
-            self._connections_of(process, source, message, number, line, match, relay, kind, result, tls)
+        if self.sink.wants_connections and (process.fresh or process.shown != relay_text):
+            self._connections_of(process, message, number, line, match, source.pid, result, tls)
         process.fresh = False
 
-    def _begin(self, process: Process, message: Message) -> None:
-        """Another request: what the process logged before the last one is not for this one."""
-        process.owner = message
-        process.turn = message.turn
-        process.shown = None
-        if not process.fresh:
-            process.relay = process.tls = process.notes = None
-
     def _relay(self, text: bytes) -> tuple[Relay, int]:
-        """A ``relay=`` value, and what it is: 0 no session, 1 a host, 2 a local mailbox or socket."""
-        match = _RELAY.fullmatch(text)
+        """A ``relay=`` value, and what it is."""
+        match = _RELAY(text)
         if match is None:
-            relay, kind = (NO_RELAY, 0) if text == b"none" else (Relay(text), 2)
+            known = (NO_RELAY, _NO_SESSION) if text == b"none" else (Relay(text), _LOCAL)
         elif match[2].startswith(b"/"):
-            relay, kind = Relay(match[1]), 2
+            known = (Relay(match[1]), _LOCAL)
         else:
-            address = match[2].removeprefix(b"IPv6:").lower()
-            relay, kind = Relay(match[1], address, int(match[3][:6]) if match[3] else None), 1
-        if len(self._relays) >= MAX_CACHED:
-            self._relays.clear()
-        self._relays[text] = relay, kind
-        return relay, kind
+            host, address, port = match.groups()
+            known = (Relay(host, address.removeprefix(b"IPv6:"), int(port) if port else None), _HOST)
+        return _cached(self._relays, text, known)
 
-    def _sent(self, dsn: bytes | None, code: bytes | None) -> Result:
-        number = int(code) if code and len(code) == 3 and code.isdigit() else None
-        result = Result(Action.DELIVERED, TlsOutcome.OK, b"sent", dsn, number)
-        if len(self._results) >= MAX_CACHED:
-            self._results.clear()
-        self._results[dsn, code] = result
-        return result
+    def _sent(
+        self,
+        process: Process,
+        field: bytes | None,
+        had: Tls | None,
+        kind: int,
+        _service: Service,
+        dsn: bytes | None,
+        code: bytes | None,
+    ) -> tuple[Result, Tls]:
+        reply = int(code) if code is not None and code.isdigit() and len(code) == 3 else None
+        result = self._result(Action.DELIVERED, TlsOutcome.OK, b"sent", dsn, reply, True)
+        return result, self._tls_of(process, field, had, kind, True, TlsOutcome.OK)
 
     def _result(
         self,
@@ -514,72 +481,41 @@ class PostfixReader:
         attempted: bool,
     ) -> Result:
         key = (action, outcome, word, dsn, code, attempted)
-        result = self._results.get(key)
-        if result is None:
-            if len(self._results) >= MAX_CACHED:
-                self._results.clear()
-            result = self._results[key] = Result(action, outcome, word, dsn, code, attempted)
-        return result
+        return self._results.get(key) or _cached(
+            self._results, key, Result(action, outcome, word, dsn, code, attempted)
+        )
 
     def _not_sent(
-        self,
-        process: Process,
-        message: Message,
-        match: re.Match[bytes],
-        relay_text: bytes,
-        kind: int,
-        had: Tls | None,
-        text: bytes | None,
+        self, process: Process, message: Message, match: re.Match[bytes], kind: int, had: Tls | None
     ) -> tuple[Result, Tls]:
-        _id, recipient, _relay, _use, _delay, field, dsn, status, _text = match.groups()
+        _id, recipient, relay_text, _delay, field, dsn, status, text = match.groups()
         text = text or b""
-        suspended = text.startswith(b"delivery temporarily suspended: ")
-        reason = text[32:] if suspended else text
+        suspended = text.startswith(_SUSPENDED)
+        reason = text.removeprefix(_SUSPENDED)
+        said = _SAID(reason)
+        code = int(said[1]) if said else int(reason[:3]) if reason[:3].isdigit() else None
+        note = process.notes.get(relay_text) if process.notes else None
+        if status in (b"deliverable", b"expanded"):
+            outcome = TlsOutcome.OK
+        else:
+            outcome = _outcome(reason, field, dsn, note, kind)
+        if suspended:
+            kind, had = _NO_SESSION, None
+        tls = self._tls_of(process, field, had, kind, False, outcome)
         attempted = not suspended and process.transport not in (b"error", b"retry")
         action = _ACTIONS.get(status)
-        said = _SAID.search(reason)
-        code = int(said[1]) if said else int(text[:3]) if text[:3].isdigit() else None
-        note = process.notes.get(relay_text) if process.notes else None
-        outcome = (
-            TlsOutcome.OK
-            if status in (b"deliverable", b"expanded")
-            else self._outcome(reason, field, dsn, note, kind)
-        )
-        if suspended:
-            kind, had = 0, None
-        tls = self._tls_of((), process, field, had, kind, False, outcome)
         result = self._result(action, outcome, status, dsn, code, attempted)
         if action is Action.DELAYED:
             if message.open is None:
                 message.open = {}
-            message.open[recipient] = (outcome, tls, dsn)
+            if len(message.open) < MAX_OPEN:
+                message.open[recipient] = (outcome, tls, dsn)
         elif message.open is not None:
             message.open.pop(recipient, None)
         return result, tls
 
-    def _outcome(
-        self, text: bytes, field: bytes | None, dsn: bytes | None, note: bytes | None, kind: int
-    ) -> TlsOutcome:
-        """Why it failed: by the ``tls=`` field, then by the text, then by code; a line of the process refines it."""
-        outcome = classify(text.decode("utf-8", "backslashreplace"), dsn.decode("ascii") if dsn else None)
-        _level, _slash, wish = (field or b"").partition(b"/")
-        if wish.startswith(b"!"):
-            actual = wish.partition(b":")[2].rstrip(b"?")
-            if actual == b"none":
-                return TlsOutcome.REQUIRETLS_NOT_SUPPORTED
-            if actual == b"noencryption" or (actual in (b"nocertmatch", b"nomatch") and kind == 0):
-                return TlsOutcome.LOCAL_POLICY
-        if note is not None and (outcome in _CERTIFICATE or outcome is TlsOutcome.TLS_HANDSHAKE_FAILED):
-            refined = classify(note.decode("utf-8", "backslashreplace"), None)
-            if refined not in (TlsOutcome.UNKNOWN, TlsOutcome.NOT_TLS):
-                return refined
-        return outcome
-
-    # -- TLS ---------------------------------------------------------------------------------------------------
-
     def _tls_of(
         self,
-        key: tuple[Any, ...],
         process: Process,
         field: bytes | None,
         had: Tls | None,
@@ -587,273 +523,233 @@ class PostfixReader:
         sent: bool,
         outcome: TlsOutcome,
     ) -> Tls:
-        key = key or (field, had, kind, process.service, outcome)
-        if (tls := self._tls.get(key)) is not None:
-            return tls
-        tls = (
-            self._from_line(process, had, kind, outcome)
-            if field is None
-            else _from_field(field, had, kind, sent, outcome)
-        )
-        if len(self._tls) >= MAX_CACHED:
-            self._tls.clear()
-        self._tls[key] = tls
-        return tls
-
-    def _from_line(self, process: Process, had: Tls | None, kind: int, outcome: TlsOutcome) -> Tls:
-        """No ``tls=`` field: the TLS line says it, or the lack of one where this service writes them."""
-        if kind != 1:
-            return NO_TLS
-        if had is not None:
-            return had
-        if outcome in _NEVER_ENCRYPTED:
-            return Tls(TlsLevel.NONE)
-        if outcome in _CERTIFICATE:
-            return Tls(TlsLevel.ENCRYPTED)
-        return process.untold
+        key = (field, had, kind, process.service, outcome)
+        if (known := self._tls.get(key)) is not None:
+            return known
+        if field is not None:
+            tls = tls_of_field(field, had, session=kind != _NO_SESSION, sent=sent, outcome=outcome)
+        elif kind != _HOST:
+            tls = NO_TLS
+        elif had is not None:
+            tls = had
+        elif outcome in NEVER_ENCRYPTED:
+            tls = Tls(TlsLevel.NONE)
+        else:
+            tls = Tls(TlsLevel.ENCRYPTED) if outcome in BAD_CERTIFICATE else process.untold
+        return _cached(self._tls, key, tls)
 
     def _without_session(self, tls: Tls) -> Tls:
         """What a recipient's last try says of the message, without its session."""
         key = ("expired", tls.policy, tls.requiretls, tls.violated, tls.strict)
-        if (bare := self._tls.get(key)) is None:
-            bare = self._tls[key] = Tls(
-                policy=tls.policy, requiretls=tls.requiretls, violated=tls.violated, strict=tls.strict
-            )
-        return bare
+        bare = Tls(policy=tls.policy, requiretls=tls.requiretls, violated=tls.violated, strict=tls.strict)
+        return self._tls.get(key) or _cached(self._tls, key, bare)
 
-    # -- lines of the connection -------------------------------------------------------------------------------
+    # -- lines about connections -------------------------------------------------------------------------------
 
     def _other(self, source: Source, line: bytes, start: int, number: int) -> None:
+        kind = self._of_connection(source, line, start, number)
+        if kind is not None:
+            self.sink.count(kind)
+            return
+        match = _INFO(line, start)
+        if match is None or match[1] in _WORDS:
+            self._skip(source.state.transport, line)
+        elif match[2].startswith(b"to=<"):
+            self.sink.coverage.skip("postfix: delivery line cut short", line)
+        else:
+            self._info(source.state, line, number, source.pid, match)
+
+    def _of_connection(self, source: Source, line: bytes, start: int, number: int) -> str | None:
+        """Handle a line that names no message; what kind it was, `None` for none of ours."""
         process: Process = source.state
         match = _TLS_LINE(line, start)
         if match is not None:
-            word, how, relay, *kind = match.groups()
-            self.understood["postfix TLS connection"] += 1
+            word, how, relay, rest = match.groups()
             if process.service.first_tls is None:
                 process.service.first_tls = number
-            key = (word, *kind)
-            tls = self._lines.get(key)
-            if tls is None:
-                protocol, cipher, bits = kind
-                if len(self._lines) >= MAX_CACHED:
-                    self._lines.clear()
-                tls = self._lines[key] = Tls(
-                    _LEVELS[word], None, _VERSIONS.get(protocol), cipher, int(bits[:6]) if bits else None
-                )
-            process.relay, process.tls, process.fresh = relay, tls, True
-            if self.wants_connections:
+            tls = self._lines.get((word, rest)) or _cached(
+                self._lines, (word, rest), tls_of_line(word or b"", rest)
+            )
+            process.hear()
+            process.relay, process.tls = relay, tls
+            if self.sink.wants_connections:
                 note = process.notes.get(relay) if process.notes else None
-                outcome = TlsOutcome.OK
-                if note is not None:
-                    outcome = classify(note.decode("utf-8", "backslashreplace"), None)
-                    outcome = outcome if outcome in _CERTIFICATE else TlsOutcome.OK
+                refined = classify(readable(note), None) if note else TlsOutcome.OK
+                outcome = refined if refined in BAD_CERTIFICATE else TlsOutcome.OK
                 self._add_connection(
-                    process, source, number, line, relay, tls, outcome, how == b"reused", start
+                    process,
+                    source.pid,
+                    number,
+                    line,
+                    relay,
+                    tls,
+                    outcome,
+                    line[start:],
+                    reused=how == b"reused",
                 )
-            return
+            return "postfix TLS connection"
         match = _NOTE(line, start)
         if match is not None:
-            what, relay, reason = match.groups()
-            self.understood["postfix connection problem"] += 1
-            if not process.fresh:
-                process.notes = None
-            if process.notes is None:
-                process.notes = {}
-            process.fresh = True
-            if what == b"connect to":
-                if self.wants_connections:
-                    self._add_connection(
-                        process, source, number, line, relay, NO_TLS, TlsOutcome.NOT_TLS, None, start
-                    )
-                return
-            process.notes[relay] = (
-                reason if what != b"SSL_connect error to" else b"SSL_connect error: " + reason
-            )
-            if what == b"SSL_connect error to" and self.wants_connections:
-                self._add_connection(
-                    process, source, number, line, relay, Tls(TlsLevel.NONE), TlsOutcome.TLS_HANDSHAKE_FAILED, None,
-                    start,
-                )  # fmt: skip
-            return
-        if line.startswith(b"warning: TLS library problem: ", start):
-            self.understood["postfix connection problem"] += 1
-            self._library_problem(process, line[start + 30 :])
-            return
-        match = _INFO(line, start)
-        if match is not None and match[1] not in _NO_QUEUE_ID:
-            self._info(process, source, line, number, match)
-            return
-        service = process.transport.decode("ascii", "replace")
-        self.sink.coverage.skip(f"postfix/{service}: no deliveries", line)
+            self._note(process, source.pid, line, start, number, match)
+            return "postfix connection problem"
+        if line.startswith(_LIBRARY, start):
+            _library_problem(process, line[start + len(_LIBRARY) :])
+            return "postfix connection problem"
+        return None
 
-    def _library_problem(self, process: Process, text: bytes) -> None:
-        """OpenSSL's own words refine the handshake that failed just before."""
-        if not process.notes:
-            return
-        relay = next(reversed(process.notes))
-        process.notes[relay] += b" (" + text[:300] + b")"
-        if process.pending and process.pending[-1].outcome is TlsOutcome.TLS_HANDSHAKE_FAILED:
-            refined = classify(process.notes[relay].decode("utf-8", "backslashreplace"), None)
-            if refined is TlsOutcome.TLS_VERSION_TOO_LOW:
-                process.pending[-1] = process.pending[-1]._replace(outcome=refined)
-
-    def _info(
-        self, process: Process, source: Source, line: bytes, number: int, match: re.Match[bytes]
+    def _note(
+        self, process: Process, pid: bytes, line: bytes, start: int, number: int, match: re.Match[bytes]
     ) -> None:
+        what, relay, reason = match.groups()
+        process.hear()
+        if what == b"connect to":
+            tls, outcome = NO_TLS, TlsOutcome.NOT_TLS
+        else:
+            if process.notes is None or len(process.notes) >= MAX_PENDING:
+                process.notes = {}
+            if what != b"SSL_connect error to":
+                process.notes[relay] = reason
+                return  # the TLS line of the same connection follows
+            process.notes[relay] = b"SSL_connect error: " + reason
+            tls, outcome = Tls(TlsLevel.NONE), TlsOutcome.TLS_HANDSHAKE_FAILED
+        if self.sink.wants_connections:
+            self._add_connection(process, pid, number, line, relay, tls, outcome, line[start:])
+
+    def _info(self, process: Process, line: bytes, number: int, pid: bytes, match: re.Match[bytes]) -> None:
         """``QID: TEXT`` without ``to=``: how it went with one of several servers."""
         queue_id, text = match.groups()
-        if text.startswith(b"to=<"):
-            self.sink.coverage.skip("postfix delivery line cut short", line)
-            return
-        self.understood["postfix result of one server"] += 1
-        message = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
+        self.sink.count("postfix result of one server")
+        message = process.queue.find(queue_id)
         if process.owner is not message or process.turn != message.turn:
-            self._begin(process, message)
-        if self.wants_connections:
-            outcome = classify(text.decode("utf-8", "backslashreplace"), None)
-            named = _NAMED_HOST.search(text)
-            host = named[1].partition(b"]")[0] + b"]" if named else None
-            if outcome not in _NOT_THE_CONNECTION:
-                for index, row in enumerate(process.pending):
-                    if host is None or self._bracketed(row.relay) == host:
-                        process.pending[index] = row._replace(
-                            outcome=row.outcome if row.outcome not in _NOT_THE_CONNECTION else outcome
-                        )
-                        break
-                else:
-                    if host is not None or not process.fresh:
-                        tls = Tls(TlsLevel.NONE) if outcome in _NEVER_ENCRYPTED else UNKNOWN_TLS
-                        relay = self._relay(host)[0] if host else NO_RELAY
-                        process.pending.append(
-                            Connection(
-                                number, self.at(line), process.origin, source.pid, queue_id, relay, tls, outcome,
-                                text=text,
-                            )
-                        )  # fmt: skip
-            self._emit_pending(process, source, queue_id)
+            process.begin(message)
+        if self.sink.wants_connections:
+            self._result_of_server(process, line, number, pid, queue_id, text)
+            self._hand_over(process, queue_id)
         process.fresh = False
 
-    @staticmethod
-    def _bracketed(relay: Relay) -> bytes:
-        return (relay.host or b"") + b"[" + (relay.address or b"") + b"]"
+    def _result_of_server(
+        self, process: Process, line: bytes, number: int, pid: bytes, queue_id: bytes, text: bytes
+    ) -> None:
+        """Write the outcome to the connection it is about, else give it a row of its own."""
+        outcome = classify(readable(text), None)
+        if outcome in _NOT_THE_CONNECTION:
+            return
+        named = _NAMED_HOST(text)
+        relay = self._relay(named[1])[0] if named else None
+        for index, row in enumerate(process.pending):
+            if relay is None or (row.relay.host, row.relay.address) == (relay.host, relay.address):
+                if row.outcome in _NOT_THE_CONNECTION:
+                    process.pending[index] = row._replace(outcome=outcome)
+                return
+        if relay is not None or not process.fresh:
+            tls = Tls(TlsLevel.NONE) if outcome in NEVER_ENCRYPTED else UNKNOWN_TLS
+            process.pending.append(
+                Connection(
+                    number, self.at(line), process.origin, pid, queue_id, relay or NO_RELAY, tls, outcome, text=text
+                )
+            )  # fmt: skip
+
+    # -- rows of connections -----------------------------------------------------------------------------------
 
     def _add_connection(
         self,
         process: Process,
-        source: Source,
+        pid: bytes,
         number: int,
         line: bytes,
         relay_text: bytes,
         tls: Tls,
         outcome: TlsOutcome,
-        reused: bool | None,
-        start: int,
+        text: bytes,
+        *,
+        reused: bool | None = None,
     ) -> None:
-        known = self._relays.get(relay_text) or self._relay(relay_text)
-        if len(process.pending) >= 100:
-            self._emit_pending(process, source, None)
+        if len(process.pending) >= MAX_PENDING:
+            self._hand_over(process, None)
+        relay = (self._relays.get(relay_text) or self._relay(relay_text))[0]
         process.pending.append(
-            Connection(
-                number,
-                self.at(line),
-                process.origin,
-                source.pid,
-                None,
-                known[0],
-                tls,
-                outcome,
-                reused,
-                line[start:],
-            )
+            Connection(number, self.at(line), process.origin, pid, None, relay, tls, outcome, reused, text)
         )
 
     def _connections_of(
         self,
         process: Process,
-        source: Source,
         message: Message,
         number: int,
         line: bytes,
         match: re.Match[bytes],
-        relay: Relay,
-        kind: int,
+        pid: bytes,
         result: Result,
         tls: Tls,
     ) -> None:
-        """The connection rows that a delivery line ends: those before it, or one of its own where it has none."""
+        """The connections that a delivery line ends: those before it, or one of its own where it has none."""
         relay_text = match[3]
-        if process.pending:
-            for index, row in enumerate(process.pending):
-                if row.relay is relay:
-                    process.shown = relay_text
-                    if result.outcome not in _NOT_THE_CONNECTION and row.outcome in _NOT_THE_CONNECTION:
-                        process.pending[index] = row._replace(outcome=result.outcome)
-            self._emit_pending(process, source, message.queue_id)
-        if kind == 1 and process.shown != relay_text and result.attempted:
+        relay, kind = self._relay(relay_text)
+        for index, row in enumerate(process.pending):
+            if (row.relay.host, row.relay.address, row.relay.port) == (relay.host, relay.address, relay.port):
+                process.shown = relay_text
+                if result.outcome not in _NOT_THE_CONNECTION and row.outcome in _NOT_THE_CONNECTION:
+                    process.pending[index] = row._replace(outcome=result.outcome)
+        if kind == _HOST and process.shown != relay_text and result.attempted:
             process.shown = relay_text
-            self.sink.connections.extend(
+            process.pending.append(
                 Connection(
-                    number, self.at(line), process.origin, source.pid, message.queue_id, relay, tls, result.outcome,
-                    match[4] is not None, match[9],
+                    number, self.at(line), process.origin, pid, message.queue_id, relay, tls, result.outcome,
+                    b", conn_use=" in line[: match.start(4)], match[8],
                 )
             )  # fmt: skip
+        self._hand_over(process, message.queue_id)
 
-    def _emit_pending(self, process: Process, source: Source, queue_id: bytes | None) -> None:
+    def _hand_over(self, process: Process, queue_id: bytes | None) -> None:
         for row in process.pending:
-            self.sink.connections.extend(row._replace(queue_id=row.queue_id or queue_id))
+            self.sink.connect(row._replace(queue_id=row.queue_id or queue_id))
         process.pending.clear()
 
 
-def _from_field(field: bytes, had: Tls | None, kind: int, sent: bool, outcome: TlsOutcome) -> Tls:
-    """Level and REQUIRETLS out of ``tls=``; the TLS line of the same connection adds what it knows.
+def _skipped(service: bytes) -> str:
+    return f"postfix/{readable(service)}: no deliveries"
 
-    Notes
-    -----
-    ``may?`` on a message that was sent is cleartext over a cached connection. A `!` on the first part means that
-    the connection was not used: its TLS was had where a certificate is what was wrong.
-    """
-    first, _slash, second = field.partition(b"/")
-    name, _colon, actual = first.strip(b"!?").partition(b":")
-    undecided, violated = first.endswith(b"?"), first.startswith(b"!")
-    reached = actual or name
-    level: TlsLevel | None
-    if kind == 0:
-        level = None
-    elif undecided:
-        level = TlsLevel.UNKNOWN
-        if had is not None:
-            level = had.level
-        elif (sent and name == b"may") or outcome in _NEVER_ENCRYPTED:
-            level = TlsLevel.NONE
-    elif reached == b"none" or outcome in _NEVER_ENCRYPTED:
-        level = TlsLevel.NONE
-    elif violated:
-        level = TlsLevel.ENCRYPTED if outcome in _CERTIFICATE else TlsLevel.UNKNOWN
-        if had is not None:
-            level = had.level
-    elif had is not None:
-        level = had.level
-    elif reached in _VERIFYING:
-        level = TlsLevel.VERIFIED
-    else:
-        level = TlsLevel.ENCRYPTED if reached != b"unknown" else TlsLevel.UNKNOWN
-    wish, broken, strict = RequireTls.NOT_REQUESTED, None, None
-    if second:
-        broken = second.startswith(b"!")
-        asked, _colon, got = second.strip(b"!?").partition(b":")
-        if asked != b"requiretls":
-            wish = RequireTls.UNKNOWN
-        elif second.endswith(b"?"):
-            wish = RequireTls.UNDECIDED
-        else:
-            wish = _REQUIRETLS.get(got, RequireTls.UNKNOWN)
-            if wish is RequireTls.NO_CERTIFICATE_MATCH and not (undecided or violated or broken):
-                wish = RequireTls.SENT_UNAUTHENTICATED
-            if wish is RequireTls.SENT:
-                strict = _STRICT.get(reached, Told.NO)
-            elif wish is RequireTls.SENT_UNAUTHENTICATED:
-                strict = Told.NO
-    version = had.version if had is not None and kind else None
-    cipher = had.cipher if had is not None and kind else None
-    bits = had.bits if had is not None and kind else None
-    return Tls(level, name or None, version, cipher, bits, wish, broken, strict)
+
+def _seconds(text: bytes) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # two points
+        return None
+
+
+def _cached(cache: dict[Any, _Value], key: Any, value: _Value) -> _Value:
+    if len(cache) >= MAX_CACHED:
+        cache.clear()
+    cache[key] = value
+    return value
+
+
+def _library_problem(process: Process, text: bytes) -> None:
+    """OpenSSL's own words refine the handshake that failed just before."""
+    if not process.notes:
+        return
+    relay = next(reversed(process.notes))
+    process.notes[relay] = (process.notes[relay] + b" (" + text + b")")[:1000]
+    if process.pending and process.pending[-1].outcome is TlsOutcome.TLS_HANDSHAKE_FAILED:
+        refined = classify(readable(process.notes[relay]), None)
+        if refined is TlsOutcome.TLS_VERSION_TOO_LOW:
+            process.pending[-1] = process.pending[-1]._replace(outcome=refined)
+
+
+def _outcome(
+    text: bytes, field: bytes | None, dsn: bytes | None, note: bytes | None, kind: int
+) -> TlsOutcome:
+    """Why it failed: by the ``tls=`` field, then by the text, then by code; a line of the process refines it."""
+    outcome = classify(readable(text), readable(dsn) if dsn else None)
+    wish = (field or b"").partition(b"/")[2]
+    if wish.startswith(b"!"):
+        actual = wish.partition(b":")[2].rstrip(b"?")
+        if actual == b"none":
+            return TlsOutcome.REQUIRETLS_NOT_SUPPORTED
+        if actual == b"noencryption" or (actual in (b"nocertmatch", b"nomatch") and kind == _NO_SESSION):
+            return TlsOutcome.LOCAL_POLICY
+    if note is not None and (outcome in BAD_CERTIFICATE or outcome is TlsOutcome.TLS_HANDSHAKE_FAILED):
+        refined = classify(readable(note), None)
+        if refined not in (TlsOutcome.UNKNOWN, TlsOutcome.NOT_TLS):
+            return refined
+    return outcome
