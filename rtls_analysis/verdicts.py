@@ -587,8 +587,8 @@ def judge_rows(rows: Mapping[str, Sequence[Row]], judge: Judge) -> dict[str, lis
         sessions.append(row)
         by_host.setdefault(row["mx_host"], []).append(row)
     by_domain: dict[str, list[Row]] = {}
-    for row in rows["mx"]:
-        by_domain.setdefault(row["domain"], []).append(row)
+    for line in rows["mx"]:
+        by_domain.setdefault(line["domain"], []).append(line)
     domains: list[dict[str, Any]] = []
     mx: list[dict[str, Any]] = []
     for domain in rows["domains"]:

@@ -123,8 +123,8 @@ async def _read(connection: socket.socket, size: int) -> bytes:
     return data
 
 
-def _broken(why: str) -> LocalTrouble:
-    return LocalTrouble(errno.EPROTO, f"the proxy is of no use: {why}")
+def _broken(why: str | None) -> LocalTrouble:
+    return LocalTrouble(errno.EPROTO, f"the proxy is of no use: {why or 'the connection to it broke'}")
 
 
 async def _greet(connection: socket.socket, user: str, password: str) -> None:

@@ -104,7 +104,7 @@ def parse_list(text: str) -> list[Target]:
     if not lines:
         return []
     delimiter = next((sign for sign in (",", ";", "\t") if sign in lines[0]), None)
-    rows: list[list[str]]
+    rows: Sequence[Sequence[str]]
     if delimiter is None:
         rows = [[line.split("#", 1)[0].strip()] for line in lines]
         if any(" " in row[0] for row in rows[:1]):  # "1 example.org"
@@ -121,7 +121,7 @@ def parse_list(text: str) -> list[Target]:
     return make_targets(names)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> tuple[int, int, list[Sequence[str]]]:
+def _columns(rows: Sequence[Sequence[str]]) -> tuple[int, int, Sequence[Sequence[str]]]:
     """Find the columns of name and rank, and drop a header."""
     first = [field.strip().lower() for field in rows[0]]
     name_at = next((first.index(name) for name in _NAME_COLUMNS if name in first), -1)

@@ -239,12 +239,13 @@ class HopVerdict:
     """The verdict on one address.
 
     `obstacle` is the first one found, UNKNOWN where none is sure and something could not be told, NONE where the
-    message goes; `obstacles` are all that are sure, in order. `disposition` is what a sender does if this host is
+    message goes; `obstacles` are all that are sure, in order, `maybe` those that could not be told. `disposition` is what a sender does if this host is
     the last one left, `enhanced_code` the status of its notice (RFC 8689 §4.2.1), "" where none is assigned.
     """
 
     obstacle: Obstacle
     obstacles: tuple[Obstacle, ...] = ()
+    maybe: tuple[Obstacle, ...] = ()
     disposition: Disposition = Disposition.SEND
     enhanced_code: str = ""
 
@@ -287,11 +288,11 @@ def check_hop(facts: HopFacts, rules: Rules = Rules(), *, null_sender: bool = Fa
     """
     conditions = tuple(_conditions(facts, rules))
     found = {obstacle for obstacle, holds in conditions if holds}
-    is_open = any(holds is None for _obstacle, holds in conditions)
-    obstacles = tuple(sorted(found, key=_ORDER.__getitem__))
-    first = obstacles[0] if obstacles else Obstacle.UNKNOWN if is_open else Obstacle.NONE
+    is_open = {obstacle for obstacle, holds in conditions if holds is None} - found
+    obstacles, maybe = (tuple(sorted(some, key=_ORDER.__getitem__)) for some in (found, is_open))
+    first = obstacles[0] if obstacles else Obstacle.UNKNOWN if maybe else Obstacle.NONE
     fate = _notice(facts, rules, conditions, first) if null_sender else _fate(first, facts, rules)
-    return HopVerdict(first, obstacles, *fate)
+    return HopVerdict(first, obstacles, maybe, *fate)
 
 
 def _conditions(facts: HopFacts, rules: Rules) -> Iterator[tuple[Obstacle, bool | None]]:
