@@ -99,8 +99,8 @@ def parse_received(value: str) -> Received:
         text = text.replace("=3D", "=")
     found = find_date(text)
     if found is None:
-        return _assemble(_clauses(text), None)
-    return _assemble(_clauses(f"{text[: found.begin]}; {text[found.end :]}"), found.moment)
+        return _assemble(_sides(*_clauses(text)), None)
+    return _assemble(_sides(*_clauses(f"{text[: found.begin]}; {text[found.end :]}")), found.moment)
 
 
 def why_not_requiretls(received: Received, minimum_tls: str = "TLSv1.2") -> str:
@@ -185,14 +185,15 @@ def _nested_comment(depth: int) -> str:
 _TOKEN = re.compile(rf'{_nested_comment(5)}|"(?:[^"\\]++|\\.)*+"|[^\s();"]++|[();"]')
 _KEYWORDS = {
     form: word
-    for word in ("from", "by", "with", "id", "for", "via", "tls")
+    for word in ("from", "by", "with", "id", "for", "via", "tls", ";")
     for form in (word, word.upper(), word.capitalize())
 }
+_LONE_SIGNS = frozenset('()";')
 
 
 @dataclass(slots=True)
 class _Clause:
-    """A keyword with the words and comments up to the next; none before the first and ``;`` after the date."""
+    """A keyword with the words up to the next, and the comments on hosts; none before the first, ``;`` at the date."""
 
     keyword: str
     words: list[str]
@@ -203,38 +204,59 @@ class _Clause:
         return self.words[0].strip("<>,") if self.words else ""
 
 
-def _clauses(text: str) -> list[_Clause]:
-    clause = _Clause("", [], [])
-    clauses = [clause]
+def _clauses(text: str) -> tuple[list[_Clause], list[Comment]]:
+    """Cut a field at its keywords. The comments that tell of the session mean the same wherever they stand."""
+    words: list[str] = []
+    comments: list[Comment] = []
+    told: list[Comment] = []
+    clauses = [_Clause("", words, comments)]
     wants_value = False
     for token in _TOKEN.findall(text):
-        if token[0] == "(" and len(token) > 1:
-            clause.comments.append(read_comment(token[1:-1]))
-            wants_value = False
-        elif token == ";" or (token in _KEYWORDS and not wants_value):
-            clause = _Clause(_KEYWORDS.get(token, ";"), [], [])
-            clauses.append(clause)
+        if token in _KEYWORDS and not wants_value:
+            words, comments = [], []
+            clauses.append(_Clause(_KEYWORDS[token], words, comments))
             wants_value = token != ";"
-        elif token not in '()"':
-            clause.words.append(token)
-            wants_value = False
-    return clauses
+            continue
+        if token[0] == "(" and token != "(":
+            comment = read_comment(token[1:-1])
+            (told if comment.client is None else comments).append(comment)
+        elif token not in _LONE_SIGNS:
+            words.append(token)
+        wants_value = False
+    return clauses, told
 
 
-def _first(clauses: Sequence[_Clause], keyword: str) -> _Clause | None:
-    for clause in clauses:
-        if clause.keyword == keyword and clause.words:
-            return clause
-    return None
+@dataclass(slots=True)
+class _Sides:
+    """What tells of the client, and what begins with `by`: words before it may be the client's own."""
+
+    client: list[_Clause]
+    own: list[_Clause]
+    first: dict[str, _Clause]  # of its own, by keyword: the first that has a word
+    told: list[Comment]  # on the session
+
+    def value(self, keyword: str) -> str:
+        """The word after a keyword, or nothing."""
+        clause = self.first.get(keyword)
+        return clause.value if clause is not None else ""
 
 
-def _sides(clauses: list[_Clause]) -> tuple[list[_Clause], list[_Clause]]:
-    """Part a field into what tells of the client, and what begins with `by`: words before it may be the client's."""
-    begin = next((place for place, one in enumerate(clauses) if one.keyword == "from"), 0)
-    for place in range(begin + 1, len(clauses)):
+def _sides(clauses: list[_Clause], told: list[Comment]) -> _Sides:
+    begin, end = 0, 1
+    for place, clause in enumerate(clauses):
+        if clause.keyword == "from":
+            begin, end = place, place + 1
+            break
+    for place in range(end, len(clauses)):
         if clauses[place].keyword == "by" and clauses[place].words:
-            return clauses[begin:place], clauses[place:]
-    return [clauses[begin]], clauses[:begin] + clauses[begin + 1 :]
+            end = place
+            break
+    own = clauses[:begin] + clauses[end:]
+    first: dict[str, _Clause] = {}
+    for clause in own:
+        if clause.words and clause.keyword not in first:
+            first[clause.keyword] = clause
+    return _Sides(clauses[begin:end], own, first, told)
 
 
 # -- the protocol --------------------------------------------------------------------------------------------
@@ -243,6 +265,7 @@ _SMTP = re.compile(r"(?:LOCAL-)?(?:UTF8)?(?:(E?SSMTP)|(?:[EAB]?SMTP|LMTP)(-TLS|S
 _REQUIRETLS_WORD = re.compile(r"(?:local-)?(?:utf8)?e?smtpSa?")  # Exim 4.92 with its experiment: a capital S
 _SLASHED = re.compile(r"(\w+)/(?:TLS|SSL)(?:/(\S+))?", re.IGNORECASE)  # IronPort
 _CIPHER = re.compile(r"0x[0-9A-Fa-f]{4}|[A-Za-z0-9]+[-_][A-Za-z0-9_+-]+")
+_BITS = re.compile(r"[0-9]{1,5}")
 _TLS_WORDS = frozenset({"TLS", "SSL", "STARTTLS"})
 
 
@@ -258,9 +281,15 @@ class _Protocol:
     requiretls_mark: str | None = None
 
 
-def _protocol(clauses: Sequence[_Clause]) -> _Protocol:
-    if (clause := _first(clauses, "with")) is None:
-        return _Protocol()
+_NO_PROTOCOL = _Protocol()
+
+
+def _protocol(sides: _Sides) -> _Protocol:
+    clause = sides.first.get("with")
+    if clause is None:
+        clause = next((one for one in sides.client if one.keyword == "with" and one.words), None)
+    if clause is None:
+        return _NO_PROTOCOL
     return _read_protocol(" ".join(clause.words), _names_program(clause))
 
 
@@ -342,23 +371,19 @@ _QUEUE_IDS = (
 )
 
 
-def _writer(
-    client_side: Sequence[_Clause], own_side: Sequence[_Clause], protocol: str, by_host: str, queue_id: str
-) -> str | None:
+def _writer(sides: _Sides, protocol: str, by_host: str, queue_id: str) -> str | None:
     """Name the server that wrote the field: by its own name, else by its manner."""
-    comments = [comment for clause in own_side for comment in clause.comments]
-    if not client_side[0].keyword:
-        comments += client_side[0].comments
-    for comment in comments:
-        if comment.client is not None and (program := read_program(comment.text)) is not None:
-            return program
+    for clause in sides.own if sides.client[0].keyword else [*sides.client, *sides.own]:
+        for comment in clause.comments:
+            if (program := read_program(comment.text)) is not None:
+                return program
     if protocol.startswith("Microsoft SMTPSVC"):
         return "smtpsvc"
     if protocol.startswith("Microsoft SMTP") or protocol == "mapi":
         return "exchange"
     if (writer := _HOSTS.get(".".join(by_host.rsplit(".", 2)[-2:]))) is not None:
         return writer
-    for clause in own_side:
+    for clause in sides.own:
         first = clause.words[0] if clause.words else ""
         if clause.keyword == "via" and first == "tcp":
             return "mox"
@@ -370,15 +395,14 @@ def _writer(
             return "qmail"
         if clause.keyword == "by" and any(one.text.startswith("envelope-sender ") for one in clause.comments):
             return "maddy"
-    about_client = [comment.text for clause in client_side for comment in clause.comments]
-    if any(text.startswith(("No client", "Client ")) for text in about_client):
+    if any(comment.text.startswith(("No client", "Client ")) for comment in sides.told):
         return "postfix"  # under another name: it and its kin alone say this
-    if any(one.cipher and one.text.endswith(" encrypted") for one in comments):
+    if any(comment.cipher and comment.text.endswith(" encrypted") for comment in sides.told):
         return "qmail"
     for pattern, writer in _QUEUE_IDS:
         if pattern.fullmatch(queue_id) and (writer != "exim" or protocol.islower()):
             return writer
-    if any(text.startswith("HELO ") for text in about_client):
+    if any(comment.text.startswith("HELO ") for clause in sides.client for comment in clause.comments):
         return "qmail"
     return None
 
@@ -392,21 +416,17 @@ def _may_be_silent(mta: str | None, by_host: str, moment: datetime | None) -> bo
 
 # -- the whole -----------------------------------------------------------------------------------------------
 
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
+_LOOPBACK = ("127.0.", "::1", "::ffff:127.0.")  # the rest of 127/8 is where laboratories put their hosts
 _NEAR = ("10.", "192.168.", "169.254.", "fe80:", "fc", "fd")  # from where a client's own name can be believed
 
 
-def _assemble(clauses: list[_Clause], moment: datetime | None) -> Received:
-    client_side, own_side = _sides(clauses)
-    receiver = _first(own_side, "by")
-    by_host = (read_host(receiver.value) if receiver is not None else None) or ""
-    protocol = _protocol(own_side) if _first(own_side, "with") is not None else _protocol(client_side)
-    id_clause, for_clause = _first(own_side, "id"), _first(own_side, "for")
-    queue_id = id_clause.value if id_clause is not None else ""
-    recipient = for_clause.value if for_clause is not None else ""
-    mta = _writer(client_side, own_side, protocol.text or "", by_host, queue_id)
-    client = _client(client_side)
-    tls = _tls(client_side, own_side, protocol)
+def _assemble(sides: _Sides, moment: datetime | None) -> Received:
+    by_host = read_host(sides.value("by")) or ""
+    protocol = _protocol(sides)
+    queue_id, recipient = sides.value("id"), sides.value("for")
+    mta = _writer(sides, protocol.text or "", by_host, queue_id)
+    client = _client(sides.client)
+    tls = _tls(sides, protocol)
     is_silent = tls.encrypted is None and protocol.is_smtp and not _may_be_silent(mta, by_host, moment)
     state = HopTls.NONE if is_silent else _state(tls)
     return Received(
@@ -424,52 +444,47 @@ def _assemble(clauses: list[_Clause], moment: datetime | None) -> Received:
         tls_version=tls_version(tls.version) if tls.version is not None else None,
         tls_version_text=tls.version,
         cipher=tls.cipher,
-        cipher_bits=int(tls.bits)
-        if tls.bits is not None and tls.bits.isdecimal() and len(tls.bits) < 6
-        else None,
+        cipher_bits=int(tls.bits) if tls.bits is not None and _BITS.fullmatch(tls.bits) else None,
         client_certificate=tls.certificate,
         is_authenticated=protocol.is_authenticated or tls.is_authenticated,
         requiretls_mark="requiretls" if tls.has_requiretls else protocol.requiretls_mark,
-        is_inside_host=_is_inside_host(client, receiver, by_host, protocol),
+        is_inside_host=_is_inside_host(client, sides.first.get("by"), by_host, protocol),
     )
 
 
 def _client(side: Sequence[_Clause]) -> Client:
     """Who the client is, by the first word after `from` and the comments behind it."""
     clause = side[0]
-    told = [comment.client for one in side for comment in one.comments if comment.client is not None]
-    name = clause.value.partition("]:")[0] + "]" if "]:" in clause.value else clause.value
-    name = name or next((one.name for one in told if one.name), "")
-    helo = next((one.helo for one in told if one.helo), None)
-    reverse = next((one.reverse for one in told if one.reverse), None)
+    name = clause.value
+    if "]:" in name:  # a port behind an address literal
+        name = name.partition("]:")[0] + "]"
+    helo = reverse = address = None
+    is_local = clause.words == ["mail", "pickup", "service"]
+    for one in side:
+        for comment in one.comments:
+            if (told := comment.client) is not None:
+                name = name or told.name or ""
+                helo = helo or told.helo
+                reverse = reverse or told.reverse
+                address = address or told.address
+                is_local = is_local or told.is_local
     if helo is not None and reverse is None and "." in name and read_address(name) is None:
         reverse = read_host(name)
-    address = next((one.address for one in told if one.address), None)
     if address is None:
         address = read_address(" ".join(clause.words[1:4])) or read_address(name)
-    is_local = any(one.is_local for one in told) or clause.words == ["mail", "pickup", "service"]
     return Client(read_host(name), helo, reverse, address, is_local)
 
 
-def _tls(client_side: Sequence[_Clause], own_side: Sequence[_Clause], protocol: _Protocol) -> Comment:
-    """All that is said of TLS, as one comment; of two that say the same thing the first counts."""
-    encrypted = True if protocol.is_encrypted or _names_tls(own_side) else None
+def _tls(sides: _Sides, protocol: _Protocol) -> Comment:
+    """All that is said of the session, as one comment; of two that say the same thing the first counts."""
+    encrypted = True if protocol.is_encrypted or _names_tls(sides.own) else None
     version = bits = certificate = None
     cipher = protocol.cipher
-    is_authenticated = has_requiretls = False
-    comments = [comment for clause in client_side for comment in clause.comments]
-    for clause in own_side:
-        comments += clause.comments
-        if clause.keyword == "tls" and _CIPHER.fullmatch(clause.value):
-            encrypted, cipher = True, cipher or clause.value
-        is_authenticated = is_authenticated or "auth=yes" in clause.words
-        for word in clause.words:
-            if word.startswith(("cipher=", "version=")):  # of a comment that is never closed
-                comments.append(read_pairs(" ".join(clause.words)))
-                break
-    for comment in comments:
-        if comment.client is not None:
-            continue
+    is_authenticated = "id" in sides.first and "auth=yes" in sides.first["id"].words
+    has_requiretls = False
+    if (clause := sides.value("tls")) and _CIPHER.fullmatch(clause):
+        encrypted, cipher = True, cipher or clause
+    for comment in sides.told or _unclosed(sides.own):
         encrypted = encrypted or comment.encrypted
         version = version or comment.version
         cipher = cipher or comment.cipher
@@ -478,6 +493,15 @@ def _tls(client_side: Sequence[_Clause], own_side: Sequence[_Clause], protocol: 
         is_authenticated = is_authenticated or comment.is_authenticated
         has_requiretls = has_requiretls or comment.has_requiretls
     return Comment("", encrypted, version, cipher, bits, certificate, is_authenticated, has_requiretls)
+
+
+def _unclosed(clauses: Sequence[_Clause]) -> list[Comment]:
+    """What words say that were meant as a comment, but its parenthesis is never closed."""
+    for clause in clauses:
+        for word in clause.words:
+            if word.startswith(("cipher=", "version=")):
+                return [read_pairs(" ".join(clause.words))]
+    return []
 
 
 def _state(tls: Comment) -> HopTls:

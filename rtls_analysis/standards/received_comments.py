@@ -117,7 +117,7 @@ def read_pairs(text: str) -> Comment:
 
 _HELO = re.compile(r"(?:^|[\s,])(?:helo=|(?:HELO|EHLO|LHLO) )([^\s,]+)")
 _REVERSE = re.compile(r"(?:\S+@)?([\w-]+(?:\.[\w-]+)*)\.? ?(?=\[)|([\w-]+(?:\.[\w-]+)+)\.?$")
-_LOCAL = re.compile(r"\[local\]|\bUNIX: |unix socket", re.IGNORECASE)
+_LOCAL = ("[local]", "[UNIX: ", "[unix socket]")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
 _ADDRESSES = (
@@ -139,7 +139,7 @@ def _read_client(text: str) -> Client:
         helo=read_host(helo[1]) if helo is not None else None,
         reverse=read_host(reverse_name),
         address=read_address(told),
-        is_local=_LOCAL.search(told) is not None,
+        is_local=any(map(told.__contains__, _LOCAL)),
     )
 
 

@@ -285,6 +285,11 @@ SHAPES: list[tuple[str, str, dict[str, Any]]] = [
         {"mta": "postfix", "is_inside_host": True, "by_host": "mx.example.org", "tls": "unknown"},
     ),
     ("no keyword at all", "(qmail 27981 invoked by uid 225)", {"mta": "qmail", "is_inside_host": True}),
+    (
+        "`by` before `from`",
+        "by b.example (Postfix) with ESMTPS id 7 from a.example ([192.0.2.1])",
+        encrypted(None, None, from_name="a.example", by_host="b.example", mta="postfix", from_address="192.0.2.1"),
+    ),
     ("capital keywords", "FROM a.example BY b.example WITH SMTP ID 7 FOR <c@d.example>", {"queue_id": "7"}),
     (
         "an address mapped into IPv6",
@@ -466,6 +471,11 @@ INSIDE = [
     ("a local protocol", "from u by b.example with local (Exim 4.98) id 1", True),
     ("the pickup of SMTPSVC", "from mail pickup service by b.example with Microsoft SMTPSVC", True),
     ("the same name at a private address", "from b.example ([10.1.2.3]) by b.example with ESMTP id 1", True),
+    (
+        "a host of a laboratory",
+        "from a.test (a.test [127.31.1.2]) by b.test (Postfix) with ESMTP id 1",
+        False,
+    ),
     (
         "a stranger greets with our name",
         "from b.example (x.example [192.0.2.1]) by b.example with ESMTP id 1",
