@@ -315,7 +315,7 @@ class StalwartReader:
         for key, value in record["data"].items():
             _add_json(pairs, key.encode("utf-8", "replace"), value)
         text = _bytes(record.get("text")) or event
-        self._handle(source, event, text, pairs, number, self.sink.clock.at(created))
+        self._handle(source, event, text, pairs, number, self.sink.clock.at(created.ljust(40)))
         return True
 
     def _old(self, source: Source, line: bytes, head: re.Match[bytes], number: int) -> None:
