@@ -144,6 +144,7 @@ class StsPolicyCheck:
     detail: str = ""
 
 
+_LINE_END = re.compile(r"\r?\n")
 _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31}):[ \t]*(.*)")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PATTERN = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
@@ -257,11 +258,11 @@ def _text(body: bytes) -> str:
 
 def _terms(text: str, notes: dict[str, None]) -> Iterator[tuple[str, str]]:
     """Yield key and value of each line."""
-    lines = text.split("\n")
+    lines = _LINE_END.split(text)
     if lines[-1] == "":
         lines.pop()
     for line in lines:
-        term = line.removesuffix("\r").rstrip(" \t")
+        term = line.rstrip(" \t")
         if not term:
             notes["empty lines"] = None
             continue

@@ -32,9 +32,8 @@ class TlsrptRecordCheck:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _VALUE = re.compile(r"[\x21-\x3a\x3c\x3e-\x7e]+")
-_ADDRESS = re.compile(
-    r"[\x21\x23-\x3b\x3d\x3f-\x5a\x5c-\x5f\x61-\x7a\x7e]+"
-)  # what may stand in a URI (RFC 3986 §2)
+# what may stand in a URI (RFC 3986 §2)
+_ADDRESS = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]+")
 _MAILTO = re.compile(r"mailto:[^@?]+@[^@?]+(\?.*)?", re.IGNORECASE)
 _HTTPS = re.compile(r"https://[^/?#]+.*", re.IGNORECASE)
 
