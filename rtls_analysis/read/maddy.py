@@ -262,7 +262,7 @@ class MaddyReader:
         sink.deliver(row)
         if note is not None and note.relay is not NO_RELAY and not note.shown:
             note.shown = True
-            self._connect(source, row, TlsOutcome.OK)
+            self._connect(source, row, relay, TlsOutcome.OK)
 
     def _known_note(self, host: bytes, msg_id: str, recipient: bytes | None) -> Note | None:
         domain = recipient.rpartition(b"@")[2].lower() if recipient is not None else None
@@ -291,13 +291,13 @@ class MaddyReader:
         message.held[recipient or b""] = row
         self.held += 1
         if tls.level is not None and relay is not NO_RELAY:
-            self._connect(source, row, outcome)
+            self._connect(source, row, relay, outcome)
 
-    def _connect(self, source: Source, row: Delivery, outcome: TlsOutcome) -> None:
+    def _connect(self, source: Source, row: Delivery, relay: Relay, outcome: TlsOutcome) -> None:
         if self.sink.wants_connections:
             self.sink.connect(
                 Connection(
-                    row.number, row.at, row.origin, source.pid or None, row.queue_id, row.relay, row.tls, outcome,
+                    row.number, row.at, row.origin, source.pid or None, row.queue_id, relay, row.tls, outcome,
                     None, row.text,
                 )
             )  # fmt: skip
