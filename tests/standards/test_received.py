@@ -288,7 +288,9 @@ SHAPES: list[tuple[str, str, dict[str, Any]]] = [
     (
         "`by` before `from`",
         "by b.example (Postfix) with ESMTPS id 7 from a.example ([192.0.2.1])",
-        encrypted(None, None, from_name="a.example", by_host="b.example", mta="postfix", from_address="192.0.2.1"),
+        encrypted(
+            None, None, from_name="a.example", by_host="b.example", mta="postfix", from_address="192.0.2.1"
+        ),
     ),
     ("capital keywords", "FROM a.example BY b.example WITH SMTP ID 7 FOR <c@d.example>", {"queue_id": "7"}),
     (
