@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rtls_analysis.read.log_files import UNREADABLE, LogFile, OpenLog, Problems, open_log
+from rtls_analysis.read.log_files import UNREADABLE, Intake, LogFile, OpenLog, open_log
 
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 20  # not less than a block: so only the first line of a block can be longer
@@ -38,7 +38,7 @@ class Block:
     watched: bool
 
 
-def read_blocks(files: Sequence[LogFile], problems: Problems) -> Iterator[Block]:
+def read_blocks(files: Sequence[LogFile], intake: Intake) -> Iterator[Block]:
     """Blocks of whole lines from the files of one rotated set, oldest first.
 
     A file that breaks off in the middle of a line is continued by the next one. Of a line of more than 1 MiB the
@@ -49,7 +49,7 @@ def read_blocks(files: Sequence[LogFile], problems: Problems) -> Iterator[Block]
     number = 0  # lines of `owner` given so far
     for file in files:
         first = True
-        for data in _pieces(file, problems):
+        for data in _pieces(file, intake):
             if first:
                 first = False
                 if carry and owner is not None and _begins_a_line(carry, data):
@@ -81,19 +81,21 @@ def _watched(text: bytes) -> bool:
     return any(word in text for word in WATCHED)
 
 
-def _pieces(file: LogFile, problems: Problems) -> Iterator[bytes]:
+def _pieces(file: LogFile, intake: Intake) -> Iterator[bytes]:
     """The bytes of a file, unpacked, as UTF-8 where it is UTF-16; it ends where it cannot be read on."""
     try:
         with open_log(file) as opened:
-            yield from _decoded(opened)
+            yield from _decoded(opened, intake)
     except UNREADABLE as error:
-        problems.add(file, error)
+        intake.problem(file, error)
 
 
-def _decoded(opened: OpenLog) -> Iterator[bytes]:
+def _decoded(opened: OpenLog, intake: Intake) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(opened.encoding)("replace") if opened.encoding else None
     data = opened.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
+    before = intake.taken
     while data:
+        intake.taken = before + opened.taken()
         yield data if decoder is None else decoder.decode(data).encode("utf-8", "replace")
         data = opened.read(BLOCK_BYTES)
 

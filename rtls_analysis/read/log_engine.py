@@ -19,10 +19,10 @@ from rtls_analysis.read.log_rows import (
     OTHER_PROGRAM,
     TOO_LONG,
     LogReader,
-    Places,
     Sink,
     Source,
 )
+from rtls_analysis.read.log_tables import Places
 from rtls_analysis.schema import MailReader
 
 READERS: Mapping[MailReader, str] = {
@@ -45,7 +45,8 @@ MAX_REPEATS = 1_000  # of one line; a folded count beyond that is not believed
 MAX_LOOK_BACK = 1_000  # lines in which the one that was repeated is looked for
 
 _HEADER = re.compile(
-    rb"(?:<[\w.]+> )?(?:([^\s\[\]]*[^\s\[\]:]) +)?([^\s\[\]:]+)(?:\[([^\]\s]{0,32})\])?: ?(?:\[ID \d+ [\w.]+\] )?"
+    rb"(?:<[\w.]+> )?(?:([^\s\[\]]{0,254}[^\s\[\]:]) +)?([^\s\[\]:]{1,100})(?:\[([^\]\s]{0,32})\])?: ?"
+    rb"(?:\[ID \d+ [\w.]+\] )?"
 ).match
 _REPEATED = re.compile(rb"message repeated (?P<times>\d{1,9}) times?: \[ ?(.*?)\]?", re.DOTALL).fullmatch
 _LAST_REPEATED = re.compile(

@@ -32,16 +32,16 @@ class LogFile:
 
 
 @dataclass(slots=True)
-class Problems:
-    """Files that could not be read to their end, and why."""
+class Intake:
+    """How far the reading of files has come: bytes taken, as they lie on disk, and what could not be read, and why."""
 
-    by_file: dict[str, str] = field(default_factory=dict)
+    taken: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
 
-    def add(self, file: LogFile, reason: BaseException | str) -> None:
+    def problem(self, file: LogFile, error: BaseException) -> None:
         """Note the first thing that went wrong with a file."""
-        if isinstance(reason, BaseException):
-            reason = f"{type(reason).__name__}: {reason}" if str(reason) else type(reason).__name__
-        self.by_file.setdefault(file.name, reason)
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        self.problems.setdefault(file.name, reason)
 
 
 # -- which files, in which order ------------------------------------------------------------------------------
@@ -217,12 +217,12 @@ class OpenLog:
             parts.append(data)
             missing -= len(data)
         self._given += size - missing
-        if self.packed and self._given > 1 << 30 and self._given > MAX_RATIO * max(self._taken(), 1):
+        if self.packed and self._given > 1 << 30 and self._given > MAX_RATIO * max(self.taken(), 1):
             raise ValueError(f"unpacks to more than {MAX_RATIO} times its size")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _taken(self) -> int:
-        """Bytes taken from the packed file so far; without end where that cannot be told."""
+    def taken(self) -> int:
+        """Bytes taken from the file so far, as it lies on disk; of a stream that cannot tell, those it gave."""
         try:
             return int(self._raw.tell())
         except (OSError, ValueError, AttributeError):

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from rtls_analysis.outcomes import Action, TlsLevel, TlsOutcome
 from rtls_analysis.read.log_rows import (
-    NO_RELAY,
     NO_TLS,
     UNKNOWN_TLS,
     Connection,
@@ -40,25 +39,24 @@ _SERVICES = _CLIENTS | _QUEUE_MANAGERS | {
     b"trivial-rewrite", b"verify",
 }  # fmt: skip
 
-_ID = rb"([0-9A-Za-z]+): "
+_ID = rb"([0-9A-Za-z]{6,30}): "
+_RELAY = rb"relay=([^,\[]*(\[/?)?[^,]*), "
 _DELIVERY = re.compile(  # as nearly all are
-    _ID + rb"to=<([^>]*)>, relay=([^,]+), delay=([0-9.]+), delays=[^,]+, (?:tls=([^,]*), )?dsn=([0-9.]+), "
+    _ID + rb"to=<([^>]*)>, " + _RELAY + rb"delay=([0-9.]+), delays=[^,]+, (?:tls=([^,]*), )?dsn=([0-9.]+), "
     rb"status=([^ ]+) \((.*)\)",
     re.DOTALL,
-).fullmatch
+).fullmatch  # fmt: skip
 _ANY_DELIVERY = re.compile(  # a quoted local part may hold ">"; old versions, cut lines
-    _ID + rb"to=<(.*?)>, (?:orig_to=<.*?>, )?relay=([^,]+), (?:conn_use=\d+, )?delay=([0-9.]+), "
+    _ID + rb"to=<(.{0,512}?)>, (?:orig_to=<.{0,512}?>, )?" + _RELAY + rb"(?:conn_use=\d+, )?delay=([0-9.]+), "
     rb"(?:delays=[^,]+, )?(?:tls=([^,]*), )?(?:dsn=([0-9.]+), )?status=([^\s,]+)(?: \((.*?)\)?)?",
     re.DOTALL,
-).fullmatch
-_RELAY = re.compile(rb"([^\[]*)\[([^\]]*)\](?::(\d{1,5}))?").fullmatch
+).fullmatch  # fmt: skip
 _FROM = re.compile(_ID + rb"from=<([^>]*)>, size=").match
-_FROM_QUOTED = re.compile(_ID + rb"from=<(.*?)>, size=").match
-_EXPIRED = re.compile(_ID + rb"from=<(.*?)>, status=((?:force-)?expired), (.*)", re.DOTALL).match
-_MESSAGE_ID = re.compile(_ID + rb"message-id=<?([^>]*)>?").fullmatch
-_HELD = re.compile(
-    _ID + rb"(?:milter-)?hold: (.*?)(?:; from=<(.*?)>(?: to=<(.*?)>)?(?: proto=.*)?)?", re.DOTALL
-).fullmatch
+_FROM_QUOTED = re.compile(_ID + rb"from=<(.{0,512}?)>, size=", re.DOTALL).match
+_EXPIRED = re.compile(_ID + rb"from=<(.{0,512}?)>, status=((?:force-)?expired), (.*)", re.DOTALL).match
+_MESSAGE_ID = re.compile(_ID + rb"message-id=<?([^>]{0,1000})>?").fullmatch
+_HELD = re.compile(_ID + rb"(?:milter-)?hold: (.*)", re.DOTALL).fullmatch
+_HELD_FROM = re.compile(rb"; from=<(.{0,512}?)>(?: to=<(.{0,512}?)>)?(?: |$)", re.DOTALL).search
 _CLIENT = re.compile(_ID + rb"client=").match
 _BY_HAND = re.compile(_ID + rb"(placed on hold|released from hold|removed)").match
 _TLS_LINE = re.compile(
@@ -66,14 +64,12 @@ _TLS_LINE = re.compile(
 ).match
 _NOTE = re.compile(
     rb"(SSL_connect error to|(?:server )?certificate (?:peer name )?verification failed for|connect to) "
-    rb"(\S+?\[[^\]]*\](?::\d+)?|[^\s:]+(?::\d+)?): (.*)",
+    rb"([^\s\[]{1,255}\[[^\]\s]{1,64}\](?::\d+)?|[^\s:]{1,255}(?::\d+)?): (.*)",
     re.DOTALL,
 ).match
 _INFO = re.compile(_ID + rb"(.*)", re.DOTALL).match
-_WORDS = frozenset(
-    {b"warning", b"fatal", b"panic", b"error", b"statistics", b"NOQUEUE", b"message"}
-)  # no queue ids
-_NAMED_HOST = re.compile(rb"(?:host|server was|with|to) ([^\s\[]+\[[^\]]*\](?::\d+)?)").search
+_WORDS = frozenset({b"warning", b"statistics", b"NOQUEUE", b"message"})  # no queue ids
+_NAMED_HOST = re.compile(rb"(?:host|server was|with|to) ([^\s\[]{1,255}\[[^\]\s]{1,64}\](?::\d+)?)").search
 _SAID = re.compile(rb"(?:said|talk to me|start TLS): (\d{3})\b").search
 _LIBRARY = b"warning: TLS library problem: "
 _SUSPENDED = b"delivery temporarily suspended: "
@@ -95,8 +91,8 @@ MAX_CACHED = 20_000
 MAX_PENDING = 100  # connections of one process that wait for their message
 MAX_OPEN = 10_000  # recipients of one message that wait for another try
 
-# What a relay= value is.
-_NO_SESSION, _HOST, _LOCAL = 0, 1, 2
+# What opens the address in relay=: that of a host, or of a socket; without one it is "none", or a local agent.
+_HOST = b"["
 
 
 class Message:
@@ -113,6 +109,13 @@ class Message:
             None  # recipients to be tried again
         )
         self.held: list[Delivery] | None = None  # rows that wait for the Message-ID
+
+    def still_open(self, recipient: bytes, last_try: tuple[TlsOutcome, Tls, bytes | None]) -> None:
+        """Note that a recipient is to be tried again, and what the last try came to."""
+        if self.open is None:
+            self.open = {}
+        if len(self.open) < MAX_OPEN:
+            self.open[recipient] = last_try
 
 
 class Queue:
@@ -200,7 +203,6 @@ class PostfixReader:
         self.services: dict[tuple[bytes, bytes], tuple[Service, Tls]] = {}
         self.origins: dict[bytes, Origin] = {}
         self.server_skipped = sink.coverage.reason("postfix/smtpd: no deliveries")
-        self._relays: dict[bytes, tuple[Relay, int]] = {}
         self._tls: dict[Any, Tls] = {}
         self._results: dict[Any, Result] = {}
         self._verdicts: dict[Any, tuple[Result, Tls]] = {}
@@ -239,7 +241,7 @@ class PostfixReader:
         origin = self.origins.setdefault(host, Origin(self.name, host or None))
         known = self.services.get((host, tag))
         if known is None:
-            habit = Service()
+            habit = Service(name=(host, tag))
             known = self.services[host, tag] = (habit, Tls(TlsLevel.UNKNOWN, service=habit))
         process = Process(queue, origin, service, *known)
         return Source(host, tag, pid, feed, self.server_skipped, process, rare)
@@ -316,9 +318,8 @@ class PostfixReader:
             message.message_id = message_id
             self._release_held(message)
         elif (match := _HELD(line, start)) is not None:
-            queue_id, text, sender, recipient = match.groups()
-            message = process.queue.find(queue_id)
-            self._hold(process, message, number, self.at(line), sender, recipient, text)
+            message = process.queue.find(match[1])
+            self._hold(process, message, number, self.at(line), *_held(match[2]))
             if message.message_id is not None:
                 self._release_held(message)
         elif line.endswith(b": removed"):
@@ -336,11 +337,10 @@ class PostfixReader:
         if match is not None and match[1] == b"NOQUEUE":
             self.sink.count("postfix held")
             if len(process.holds) < MAX_OPEN:
-                process.holds.append((number, self.at(line), *match.groups()[2:], match[2]))
+                process.holds.append((number, self.at(line), *_held(match[2])))
             source.feed = self._server
         elif match is not None:
-            queue_id, text, sender, recipient = match.groups()
-            self._hold(process, process.queue.find(queue_id), number, self.at(line), sender, recipient, text)
+            self._hold(process, process.queue.find(match[1]), number, self.at(line), *_held(match[2]))
         elif (match := _CLIENT(line, start)) is not None and process.holds:
             self.sink.count("postfix held")
             message = process.queue.add(Message(match[1]))
@@ -416,19 +416,18 @@ class PostfixReader:
         if match is None:
             if line.find(b": to=<", start, start + 64) > 0:
                 match = _ANY_DELIVERY(line, start)
-            if match is None or (match[8] is None and match[7] not in _ACTIONS):  # cut within the status
+            if match is None or (match[9] is None and match[8] not in _ACTIONS):  # cut within the status
                 self._other(source, line, start, number)
                 return
-        queue_id, recipient, relay_text, delay, field, dsn, status, text = match.groups()
+        queue_id, recipient, relay, bracket, delay, field, dsn, status, text = match.groups()
         self.understood["postfix delivery"] += 1
         process: Process = source.state
         message = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
         if process.owner is not message or process.turn != message.turn:
             process.begin(message)
-        relay, kind = self._relays.get(relay_text) or self._relay(relay_text)
-        had = process.tls if process.relay == relay_text else None
+        had = process.tls if process.relay == relay else None
         if status == b"sent":
-            key = (field, had, kind, process.service, dsn, text[:3] if text else None)
+            key = (field, had, bracket, process.service, dsn, text[:3] if text else None)
             verdict = self._verdicts.get(key)
             if verdict is None:
                 verdict = _cached(self._verdicts, key, self._sent(process, *key))
@@ -436,40 +435,28 @@ class PostfixReader:
             if message.open is not None:
                 message.open.pop(recipient, None)
         else:
-            result, tls = self._not_sent(process, message, match, kind, had)
+            result, tls = self._not_sent(process, message, match, had)
         self.rows += (
             number, self.at(line), process.origin, queue_id, message.message_id, message.sender, recipient, relay,
             process.transport, result, text, _seconds(delay), tls,
         )  # fmt: skip
-        if self.sink.wants_connections and (process.fresh or process.shown != relay_text):
+        if self.sink.wants_connections and (process.fresh or process.shown != relay):
             self._connections_of(process, message, number, line, match, source.pid, result, tls)
         process.fresh = False
-
-    def _relay(self, text: bytes) -> tuple[Relay, int]:
-        """A ``relay=`` value, and what it is."""
-        match = _RELAY(text)
-        if match is None:
-            known = (NO_RELAY, _NO_SESSION) if text == b"none" else (Relay(text), _LOCAL)
-        elif match[2].startswith(b"/"):
-            known = (Relay(match[1]), _LOCAL)
-        else:
-            host, address, port = match.groups()
-            known = (Relay(host, address.removeprefix(b"IPv6:"), int(port) if port else None), _HOST)
-        return _cached(self._relays, text, known)
 
     def _sent(
         self,
         process: Process,
         field: bytes | None,
         had: Tls | None,
-        kind: int,
+        bracket: bytes | None,
         _service: Service,
         dsn: bytes | None,
         code: bytes | None,
     ) -> tuple[Result, Tls]:
         reply = int(code) if code is not None and code.isdigit() and len(code) == 3 else None
         result = self._result(Action.DELIVERED, TlsOutcome.OK, b"sent", dsn, reply, True)
-        return result, self._tls_of(process, field, had, kind, True, TlsOutcome.OK)
+        return result, self._tls_of(process, field, had, bracket, True, TlsOutcome.OK, session=True)
 
     def _result(
         self,
@@ -486,49 +473,46 @@ class PostfixReader:
         )
 
     def _not_sent(
-        self, process: Process, message: Message, match: re.Match[bytes], kind: int, had: Tls | None
+        self, process: Process, message: Message, match: re.Match[bytes], had: Tls | None
     ) -> tuple[Result, Tls]:
-        _id, recipient, relay_text, _delay, field, dsn, status, text = match.groups()
-        text = text or b""
-        suspended = text.startswith(_SUSPENDED)
-        reason = text.removeprefix(_SUSPENDED)
+        _id, recipient, relay, bracket, _delay, field, dsn, status, text = match.groups()
+        suspended = text is not None and text.startswith(_SUSPENDED)
+        reason = (text or b"").removeprefix(_SUSPENDED)
         said = _SAID(reason)
         code = int(said[1]) if said else int(reason[:3]) if reason[:3].isdigit() else None
-        note = process.notes.get(relay_text) if process.notes else None
-        if status in (b"deliverable", b"expanded"):
-            outcome = TlsOutcome.OK
-        else:
-            outcome = _outcome(reason, field, dsn, note, kind)
+        session = relay != b"none"
+        outcome = TlsOutcome.OK
+        if status not in (b"deliverable", b"expanded"):
+            note = process.notes.get(relay) if process.notes else None
+            outcome = _outcome(reason, field, dsn, note, session=session)
         if suspended:
-            kind, had = _NO_SESSION, None
-        tls = self._tls_of(process, field, had, kind, False, outcome)
+            session, had = False, None
+        tls = self._tls_of(process, field, had, bracket, False, outcome, session=session)
         attempted = not suspended and process.transport not in (b"error", b"retry")
         action = _ACTIONS.get(status)
-        result = self._result(action, outcome, status, dsn, code, attempted)
         if action is Action.DELAYED:
-            if message.open is None:
-                message.open = {}
-            if len(message.open) < MAX_OPEN:
-                message.open[recipient] = (outcome, tls, dsn)
+            message.still_open(recipient, (outcome, tls, dsn))
         elif message.open is not None:
             message.open.pop(recipient, None)
-        return result, tls
+        return self._result(action, outcome, status, dsn, code, attempted), tls
 
     def _tls_of(
         self,
         process: Process,
         field: bytes | None,
         had: Tls | None,
-        kind: int,
+        bracket: bytes | None,
         sent: bool,
         outcome: TlsOutcome,
+        *,
+        session: bool,
     ) -> Tls:
-        key = (field, had, kind, process.service, outcome)
+        key = (field, had, bracket, process.service, sent, session, outcome)
         if (known := self._tls.get(key)) is not None:
             return known
         if field is not None:
-            tls = tls_of_field(field, had, session=kind != _NO_SESSION, sent=sent, outcome=outcome)
-        elif kind != _HOST:
+            tls = tls_of_field(field, had, session=session, sent=sent, outcome=outcome)
+        elif bracket != _HOST or not session:
             tls = NO_TLS
         elif had is not None:
             tls = had
@@ -635,19 +619,19 @@ class PostfixReader:
         if outcome in _NOT_THE_CONNECTION:
             return
         named = _NAMED_HOST(text)
-        relay = self._relay(named[1])[0] if named else None
+        relay = named[1] if named else b"none"
         for index, row in enumerate(process.pending):
-            if relay is None or (row.relay.host, row.relay.address) == (relay.host, relay.address):
+            if named is None or _without_port(row.relay) == _without_port(relay):
                 if row.outcome in _NOT_THE_CONNECTION:
                     process.pending[index] = row._replace(outcome=outcome)
                 return
-        if relay is not None or not process.fresh:
+        if named is not None or not process.fresh:
             tls = Tls(TlsLevel.NONE) if outcome in NEVER_ENCRYPTED else UNKNOWN_TLS
             process.pending.append(
                 Connection(
-                    number, self.at(line), process.origin, pid, queue_id, relay or NO_RELAY, tls, outcome, text=text
+                    number, self.at(line), process.origin, pid, queue_id, relay, tls, outcome, text=text
                 )
-            )  # fmt: skip
+            )
 
     # -- rows of connections -----------------------------------------------------------------------------------
 
@@ -657,7 +641,7 @@ class PostfixReader:
         pid: bytes,
         number: int,
         line: bytes,
-        relay_text: bytes,
+        relay: bytes,
         tls: Tls,
         outcome: TlsOutcome,
         text: bytes,
@@ -666,7 +650,6 @@ class PostfixReader:
     ) -> None:
         if len(process.pending) >= MAX_PENDING:
             self._hand_over(process, None)
-        relay = (self._relays.get(relay_text) or self._relay(relay_text))[0]
         process.pending.append(
             Connection(number, self.at(line), process.origin, pid, None, relay, tls, outcome, reused, text)
         )
@@ -683,19 +666,19 @@ class PostfixReader:
         tls: Tls,
     ) -> None:
         """The connections that a delivery line ends: those before it, or one of its own where it has none."""
-        relay_text = match[3]
-        relay, kind = self._relay(relay_text)
+        relay = match[3]
         for index, row in enumerate(process.pending):
-            if (row.relay.host, row.relay.address, row.relay.port) == (relay.host, relay.address, relay.port):
-                process.shown = relay_text
+            if row.relay == relay:
+                process.shown = relay
                 if result.outcome not in _NOT_THE_CONNECTION and row.outcome in _NOT_THE_CONNECTION:
                     process.pending[index] = row._replace(outcome=result.outcome)
-        if kind == _HOST and process.shown != relay_text and result.attempted:
-            process.shown = relay_text
+        if match[4] == _HOST and process.shown != relay and result.attempted:
+            process.shown = relay
+            reused = b", conn_use=" in line[: match.start(5)]
             process.pending.append(
                 Connection(
-                    number, self.at(line), process.origin, pid, message.queue_id, relay, tls, result.outcome,
-                    b", conn_use=" in line[: match.start(4)], match[8],
+                    number, self.at(line), process.origin, pid, message.queue_id, relay, tls, result.outcome, reused,
+                    match[9],
                 )
             )  # fmt: skip
         self._hand_over(process, message.queue_id)
@@ -708,6 +691,16 @@ class PostfixReader:
 
 def _skipped(service: bytes) -> str:
     return f"postfix/{readable(service)}: no deliveries"
+
+
+def _held(text: bytes) -> tuple[bytes | None, bytes | None, bytes]:
+    """Sender and recipient of what is held, and why."""
+    match = _HELD_FROM(text)
+    return (None, None, text) if match is None else (match[1], match[2], text[: match.start()])
+
+
+def _without_port(relay: Relay | bytes) -> bytes:
+    return relay.partition(b"]")[0] if isinstance(relay, bytes) else b""
 
 
 def _seconds(text: bytes) -> float | None:
@@ -737,7 +730,7 @@ def _library_problem(process: Process, text: bytes) -> None:
 
 
 def _outcome(
-    text: bytes, field: bytes | None, dsn: bytes | None, note: bytes | None, kind: int
+    text: bytes, field: bytes | None, dsn: bytes | None, note: bytes | None, *, session: bool
 ) -> TlsOutcome:
     """Why it failed: by the ``tls=`` field, then by the text, then by code; a line of the process refines it."""
     outcome = classify(readable(text), readable(dsn) if dsn else None)
@@ -746,7 +739,7 @@ def _outcome(
         actual = wish.partition(b":")[2].rstrip(b"?")
         if actual == b"none":
             return TlsOutcome.REQUIRETLS_NOT_SUPPORTED
-        if actual == b"noencryption" or (actual in (b"nocertmatch", b"nomatch") and kind == _NO_SESSION):
+        if actual == b"noencryption" or (actual in (b"nocertmatch", b"nomatch") and not session):
             return TlsOutcome.LOCAL_POLICY
     if note is not None and (outcome in BAD_CERTIFICATE or outcome is TlsOutcome.TLS_HANDSHAKE_FAILED):
         refined = classify(readable(note), None)

@@ -102,7 +102,7 @@ _TEXTS: tuple[tuple[str, TlsOutcome], ...] = (
     (r"(?:tls|ssl)[- ](?:negotiation |connection )?(?:failure|failed|error)", TlsOutcome.TLS_HANDSHAKE_FAILED),
 )  # fmt: skip
 
-_PATTERNS = tuple(
+_PATTERNS: tuple[tuple[TlsOutcome, re.Pattern[str]], ...] = tuple(
     (outcome, re.compile("|".join(pattern for pattern, _outcome in rows), re.DOTALL))
     for outcome, rows in groupby(_TEXTS, key=lambda row: row[1])
 )
