@@ -83,13 +83,13 @@ def find_addresses(text: str) -> Iterator[re.Match[str]]:
 
 _AT_START = re.compile(
     r"(?P<indent>[ \t]*+)(?:[>|*#-]{1,3} )?"
-    r"(?:[245]\d\d[ -])?(?:[245]\.\d{1,3}\.\d{1,3} )?"
+    r"(?P<code>(?:[245]\d\d[ -])?(?:[245]\.\d{1,3}\.\d{1,3} )?)"
     rf"(?P<open>[<\"'(]?)(?:mailto:|rfc822; ?|smtp:)?(?P<address>{_ADDRESS})[>\"')]?(?P<rest>[^\n]*+)",
     re.IGNORECASE,
 )
 _IN_BRACKETS = re.compile(rf"[ \t]*<({_ADDRESS})>")
 _LABEL = re.compile(
-    r"[ \t]*+(?:[>|*#-]{1,3} ?)?(?P<label>[^\n:=<@]{1,90}?)[ \t]*[:=][ \t]*[<\"'\[(]?(?:mailto:)?"
+    r"[ \t]*+(?:[>|*#-]{1,3} ?)?(?P<label>[^\n:=<@]{1,90}?)[ \t]*[:=][ \t]*[<\"'\[(]{0,2}(?:mailto:)?"
     rf"(?P<address>{_ADDRESS})",
     re.IGNORECASE,
 )
@@ -105,7 +105,7 @@ _RCPT = re.compile(rf"RCPT[ \t]+TO:[ \t]*<?({_ADDRESS})>?", re.IGNORECASE)
 _IN_SENTENCE = re.compile(
     r"\b(?:to|for|recipient|address|user|account|mailbox|by|of|in)[ \t\n]{1,3}"
     r"(?:(?:the|mailbox|address|recipient|user) )*"
-    rf"[<\"'\[(]?(?P<address>{_ADDRESS})",
+    rf"[<\"'\[(]{{0,2}}(?P<address>{_ADDRESS})",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\n[ \t]*\n|(?<=[.!?])[ \n]")
@@ -213,10 +213,10 @@ def find_failures(notice: str, strangers: Iterable[str] = ()) -> list[Failure]:
     """
     lines = notice.split("\n")
     others = {address.lower() for address in strangers}
-    if listed := _listed(lines, others):
-        failures = [Failure(line.address, _reason_of(line, lines, listed)) for line in listed]
-    else:
-        failures = [Failure(address, "") for address in _elsewhere(notice, lines, others)]
+    listed = _listed(lines, others) or _labelled(lines, others)
+    failures = [Failure(line.address, _reason_of(line, lines, listed)) for line in listed]
+    if not failures:
+        failures = [Failure(address, "") for address in _in_sentences(notice, others)]
     return _each_once(failures, lines, listed)
 
 
@@ -264,7 +264,8 @@ def _listed(lines: Sequence[str], others: set[str]) -> list[_Line]:
         if "@" in line and (match := _AT_START.match(line)) is not None and _is_item(match, line):
             address = _own_address(match)
             if address.lower() not in others:
-                found.append(_Line(number, len(match["indent"].expandtabs()), address, match["rest"]))
+                rest = match["code"] + match["rest"][_echo_end(match["rest"]) :]
+                found.append(_Line(number, len(match["indent"].expandtabs()), address, rest))
                 continue
         if announced < 0 and _ANNOUNCES.search(line):
             announced = number
@@ -283,7 +284,8 @@ def _first_mentions(lines: Sequence[str], recipients: Sequence[str]) -> list[_Li
         for match in _ANY_ADDRESS.finditer(line) if "@" in line else ():
             if (address := match[0].rstrip(".")).lower() in missing:
                 missing.discard(address.lower())
-                found.append(_Line(number, 0, address, line[match.end() :]))
+                rest = line[match.end() :]
+                found.append(_Line(number, 0, address, rest[_echo_end(rest) :]))
     return found
 
 
@@ -304,31 +306,36 @@ def _own_address(match: re.Match[str]) -> str:
     return behind[1] if behind is not None else match["address"].rstrip(".").strip("'")
 
 
-def _elsewhere(notice: str, lines: Sequence[str], others: set[str]) -> list[str]:
-    """Recipients that no line begins with: behind a label, in a dialogue, in a sentence about the failure."""
-    labelled, to = [], []
-    for line in lines:
-        if "@" not in line or (match := _LABEL.match(line)) is None:
+def _labelled(lines: Sequence[str], others: set[str]) -> list[_Line]:
+    """Lines with a recipient behind a label; else those of a dialogue, else the addressee of the message."""
+    labelled, dialogue, to = [], [], []
+    for number, line in enumerate(lines):
+        if "@" not in line:
             continue
-        label, address = match["label"].strip(), match["address"].rstrip(".")
-        if address.lower() in others:
-            continue
-        if _TO_LABEL.fullmatch(label):
-            to.append(address)
-        elif _RECIPIENT_LABEL.fullmatch(label) or _FAILED.search(label) or _ANNOUNCES.search(label):
-            labelled.append(address)
-    if labelled:
-        return labelled
-    if dialogue := [match[1] for match in _RCPT.finditer(notice)]:
-        return dialogue
-    in_sentences = [
+        if match := _RCPT.search(line):
+            dialogue.append(_Line(number, 0, match[1], line[match.end() :].lstrip(">")))
+        elif match := _LABEL.match(line):
+            label, address = match["label"].strip(), match["address"].rstrip(".")
+            if address.lower() in others:
+                continue
+            found = _Line(number, 0, address, line[match.end() :].lstrip(">'\")] "))
+            if _TO_LABEL.fullmatch(label):
+                to.append(found)
+            elif _RECIPIENT_LABEL.fullmatch(label) or _FAILED.search(label) or _ANNOUNCES.search(label):
+                labelled.append(found)
+    return labelled or dialogue or to
+
+
+def _in_sentences(notice: str, others: set[str]) -> list[str]:
+    """Addresses to, for or of which something failed, in a sentence."""
+    found = [
         match["address"].rstrip(".")
         for sentence in _SENTENCE_END.split(notice)
         if "@" in sentence and _FAILED.search(sentence)
         for match in _IN_SENTENCE.finditer(sentence)
         if not _SOMEBODY_ELSE.search(sentence[: match.start()][-30:])
     ]
-    return [address for address in in_sentences if address.lower() not in others] or to
+    return [address for address in found if address.lower() not in others]
 
 
 # -- why ----------------------------------------------------------------------------------------------------------
@@ -339,7 +346,7 @@ _ECHO = re.compile(r"(?:<mailto:[^>]*>|[ \t]*<[^<>]*@[^<>]*>)?[ \t>:.\-)\"']*")
 def _reason_of(line: _Line, lines: Sequence[str], listed: Sequence[_Line]) -> str:
     """What stands behind a recipient, to the next one or to an empty line."""
     begins = {other.number for other in listed}
-    words = [line.rest[_echo_end(line.rest) :]]
+    words = [line.rest]
     for number in range(line.number + 1, min(line.number + 60, len(lines))):
         if number in begins or not lines[number].strip():
             break

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -80,6 +80,9 @@ _HEADER_TYPES = frozenset(
     {"text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers"}
 )
 _RETURNED_TYPES = _MESSAGE_TYPES | _HEADER_TYPES
+_UNSAID_TYPES = frozenset(
+    {"text/plain", "application/octet-stream", "message/delivery_status", "message/status"}
+)
 _WORDS_TYPES = frozenset({"text/plain", "text/html", "text/enriched"})
 _OTHER_REPORTS = {
     b"feedback-report": MailKind.COMPLAINT,
@@ -120,11 +123,8 @@ def _read(data: bytes, nesting: int) -> Notice:
             return Notice(kind)
     if notice := message.notice_in_words(is_report=report_type == b"delivery-status"):
         return notice
-    for leaf in leaves:
-        if nesting and leaf.media_type in _MESSAGE_TYPES:
-            inner = _read(leaf.data(), nesting - 1)  # forwarded, or one of a digest
-            if inner.rows:
-                return inner
+    if rows := [row for inner in message.enclosed() for row in inner.rows]:  # forwarded, or a digest
+        return Notice(_kind_of(rows), rows)
     return Notice(MailKind.AUTO_REPLY if message.is_auto_reply() else MailKind.ORDINARY)
 
 
@@ -154,6 +154,19 @@ class _Message:
                     break
             self._words = bounce_families.cut_returned(text)
         return self._words
+
+    def enclosed(self) -> Iterator[Notice]:
+        """What the messages inside this one are: attached, or forwarded in its text."""
+        if not self.nesting:
+            return
+        for leaf in self.leaves:
+            if leaf.media_type in _MESSAGE_TYPES:
+                yield _read(leaf.data(), self.nesting - 1)
+            elif leaf.media_type in _WORDS_TYPES and b"orward" in leaf.body[: bounce_families.MAX_TEXT]:
+                text = leaf.text()[: bounce_families.MAX_TEXT]
+                if (mark := _FORWARDED.search(text)) is not None:
+                    inner = _QUOTED.sub("", text[mark.end() :])
+                    yield _read(inner.encode("utf-8", "surrogateescape"), self.nesting - 1)
 
     # -- a notice with fields -------------------------------------------------------------------------------------
 
@@ -192,10 +205,6 @@ class _Message:
         notice, returned = self.words()
         if "notificationType" in notice[:2000] and (rows := self._rows_of_json(notice)):
             return _finished(rows)
-        if status is None and (begin := _FIELDS_AS_TEXT.search(notice)) is not None:
-            inner = parse_delivery_status(_MARGIN.sub("", notice[begin.start() :]))
-            if any(_address_of(fields) for fields in inner.recipients):
-                return self.notice_with_fields(inner, "text/plain")
         known = [
             match[0]
             for value in all_fields(self.header, b"x-failed-recipients")
@@ -203,10 +212,15 @@ class _Message:
         ]
         if not (is_report or known or self._seems_a_bounce(notice)):
             return None
+        if status is None and (inner := self._fields_as_text(notice)) is not None:
+            return self.notice_with_fields(inner, "text/plain")
         if known:
             failures = bounce_families.find_reasons(notice, list(dict.fromkeys(known)), only_theirs=False)
         else:
-            failures = bounce_families.find_failures(notice, self._own_addresses())
+            senders = self._addresses_in(b"from", b"reply-to", b"sender")
+            writers = self._addresses_in(b"to")  # who may have written to themselves
+            failures = bounce_families.find_failures(notice, senders + writers)
+            failures = failures or bounce_families.find_failures(notice, senders)
         if not failures and returned and self.nesting:
             inner_notice = _read(returned.encode("utf-8", "surrogateescape"), self.nesting - 1)
             if inner_notice.rows:
@@ -220,24 +234,43 @@ class _Message:
             form or bounce_families.family_of(self.header.decode("latin-1"), notice),
         )
         delayed = bounce_families.says_delayed(f"{self.field(b'subject')}\n{notice}")
-        return _finished([shared | _row_of_words(failure, notice, delayed=delayed) for failure in failures])
+        everything = notice if len(failures) == 1 else ""
+        return _finished(
+            [shared | _row_of_words(failure, everything, delayed=delayed) for failure in failures]
+        )
+
+    def _fields_as_text(self, notice: str) -> DeliveryStatus | None:
+        """Delivery-status fields among the words, or in a part that does not say what it is."""
+        texts = [notice]
+        texts += [
+            leaf.text()[: bounce_families.MAX_TEXT]
+            for leaf in self.leaves[1:]
+            if leaf.media_type in _UNSAID_TYPES and len(leaf.body) <= bounce_families.MAX_TEXT
+        ]
+        for text in texts:
+            if (begin := _FIELDS_AS_TEXT.search(text)) is not None:
+                status = parse_delivery_status(_MARGIN.sub("", text[begin.start() :]))
+                if any(_address_of(fields) for fields in status.recipients):
+                    return status
+        return None
 
     def _seems_a_bounce(self, notice: str) -> bool:
-        """Whether sender, subject or a returned message speak for a notice, and the words of a failure."""
-        path = self.fields.get(b"return-path", b"x").strip().lower()
-        by_program = _PROGRAM.search(self.field(b"from")) is not None or path in (b"<>", b"<mailer-daemon>")
-        returns = b"x-mlserver" in self.fields or any(
-            leaf.media_type in _RETURNED_TYPES for leaf in self.leaves
-        )
-        if not (by_program or returns or _ABOUT_FAILURE.search(self.field(b"subject"))):
-            return False
+        """Whether the sender or the subject is that of a notice, and the words are those of a failure."""
         if not (bounce_families.says_failed(notice) or find_enhanced_code(notice, "45")):
             return False
-        return by_program or returns or bounce_families.family_of("", notice) != UNNAMED
+        path = self.fields.get(b"return-path", b"x").strip().lower()
+        if path in (b"<>", b"<mailer-daemon>") or _PROGRAM.search(self.field(b"from")):
+            return True
+        subject = self.field(b"subject")
+        if b"x-mlserver" not in self.fields and (
+            _REPLIED.match(subject) or not _ABOUT_FAILURE.search(subject)
+        ):
+            return False
+        returns = any(leaf.media_type in _RETURNED_TYPES for leaf in self.leaves)
+        return returns or bounce_families.family_of(self.header.decode("latin-1"), notice) != UNNAMED
 
-    def _own_addresses(self) -> list[str]:
-        texts = [self.field(name) for name in (b"from", b"reply-to", b"to", b"sender")]
-        return [match[0] for text in texts for match in bounce_families.find_addresses(text)]
+    def _addresses_in(self, *names: bytes) -> list[str]:
+        return [match[0] for name in names for match in bounce_families.find_addresses(self.field(name))]
 
     def _only_addressee(self) -> list[Failure]:
         original = read_fields(self._original()[0])
@@ -305,7 +338,7 @@ class _Message:
             "reporting_software": _software(self.header, message, form),
             "original_message_id": _message_id(original.get(b"message-id", b"")),
             "original_envelope_id": envelope_id or None,
-            "requiretls_requested": _requiretls_requested(header),
+            "requiretls_requested": _requiretls_requested(header, original),
             "tls_required_no": _tls_required_no(original, self.fields),
             "returned": returned,
             "redacted": returned is Returned.HEADERS if original else None,
@@ -318,8 +351,11 @@ def _finished(rows: list[Row]) -> Notice:
     if any("requiretls" in (row["diagnostic"] or "").lower() for row in rows):
         for row in rows:
             row["requiretls_requested"] = Told.YES
-    delayed = all(row["action"] is Action.DELAYED for row in rows)
-    return Notice(MailKind.DELAY if delayed else MailKind.DSN, rows)
+    return Notice(_kind_of(rows), rows)
+
+
+def _kind_of(rows: Sequence[Row]) -> MailKind:
+    return MailKind.DELAY if all(row["action"] is Action.DELAYED for row in rows) else MailKind.DSN
 
 
 # -- is it a notice -----------------------------------------------------------------------------------------------
@@ -340,19 +376,30 @@ _ABOUT_FAILURE = re.compile(
     r"|メールエラー|не доставлено",
     re.IGNORECASE,
 )
+_REPLIED = re.compile(r"(?:re|fwd?|aw|wg|tr|sv|vs|rv)[ \t]*:", re.IGNORECASE)
+_FORWARDED = re.compile(
+    r"^[ \t>]*+(?:begin forwarded message|-+ ?forwarded message)[^\n]*+\n", re.IGNORECASE | re.MULTILINE
+)
+_QUOTED = re.compile(r"^>[> ]?", re.MULTILINE)
 _NOT_DELIVERED = re.compile(r"(?:could|can|was|were|not|unable|fail)[^.\n]{0,40}deliver", re.IGNORECASE)
 _FIELDS_AS_TEXT = re.compile(
-    r"^[ \t>|]{0,8}(?:Reporting-MTA|Final-Recipient|Original-Recipient)[ \t]*:.*\n(?:.*\n){0,12}?"
-    r"[ \t>|]{0,8}(?:Action|Status|Final-Recipient|Diagnostic-Code)[ \t]*:",
+    r"^[ \t|]{0,8}(?:Reporting-MTA|Final-Recipient|Original-Recipient)[ \t]*:.*\n(?:.*\n){0,12}?"
+    r"[ \t|]{0,8}(?:Action|Status|Final-Recipient|Diagnostic-Code)[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
-_MARGIN = re.compile(r"^[ \t>|]{1,8}(?=[A-Za-z-]+[ \t]*:)", re.MULTILINE)
-_UNSEEN = re.compile(r"<(style|script|head)\b.{0,20000}?</\1>", re.IGNORECASE | re.DOTALL)
+_MARGIN = re.compile(r"^[ \t|]{1,8}(?=[A-Za-z-]+[ \t]*:)", re.MULTILINE)
+_UNSEEN = re.compile(r"<(/?)(?:style|script|head)\b[^<>]{0,2000}>", re.IGNORECASE)
 _TAGS = re.compile(r"<(/?(?:p|br|div|tr|li|h\d|table|td|th)\b)?[^<>]{0,2000}>", re.IGNORECASE)
 
 
 def _without_tags(text: str) -> str:
-    text = _UNSEEN.sub("", text[: 4 * bounce_families.MAX_TEXT])
+    text = text[: 4 * bounce_families.MAX_TEXT]
+    shown, begin, hidden = [], 0, False
+    for tag in _UNSEEN.finditer(text):
+        if not hidden:
+            shown.append(text[begin : tag.start()])
+        begin, hidden = tag.end(), not tag[1]
+    text = "".join(shown) + ("" if hidden else text[begin:])
     return html.unescape(_TAGS.sub(lambda match: "\n" if match[1] else " ", text))
 
 
@@ -399,17 +446,20 @@ def _row_of_fields(fields: Fields, address: str, kind: str, diagnostic: str, sai
     }
 
 
-def _row_of_words(failure: Failure, notice: str, *, delayed: bool) -> Row:
-    """The columns of a recipient whom only words name: no field tells a code, so that of the words stands."""
+def _row_of_words(failure: Failure, everything: str, *, delayed: bool) -> Row:
+    """The columns of a recipient whom only words name: no field tells a code, so that of the words stands.
+
+    `everything` is the whole notice where it is about nobody else.
+    """
     reason = failure.reason
-    code = find_enhanced_code(reason, "45") or find_enhanced_code(notice, "45")
+    code = find_enhanced_code(reason, "45") or find_enhanced_code(everything, "45")
     action = Action.DELAYED if delayed else Action.FAILED
     return {
         "final_recipient": failure.recipient,
         "recipient_domain": _domain_of(failure.recipient),
         "action": action,
         "enhanced_code": code,
-        "reply_code": find_reply_code(reason, "45") or find_reply_code(notice, "45"),
+        "reply_code": find_reply_code(reason, "45") or find_reply_code(everything, "45"),
         "diagnostic": reason or None,
         "diagnostic_code": code,
         "tls_outcome": _tls_outcome(action, reason, "", code),
@@ -488,8 +538,6 @@ def _tls_outcome(action: Action | None, diagnostic: str, said: str, code: str | 
 # -- the original and the reporter --------------------------------------------------------------------------------
 
 _ID = re.compile(rb"<([^<>]*)>")
-_WISH = re.compile(rb"^require-tls-esmtp[ \t]*:[ \t]*yes\b", re.IGNORECASE | re.MULTILINE)
-_WISH_OF_HOP = re.compile(rb"\(requiretls\)|with esmtpS\b")  # mox; Exim 4.92, whose esmtps is ordinary TLS
 _TLS_REQUIRED_NAMES = (b"tls-required", b"requiretls", b"require-tls")  # the drafts' too
 
 
@@ -498,9 +546,13 @@ def _message_id(value: bytes) -> str | None:
     return (match[1] if match else value).strip().decode("utf-8", "replace") or None
 
 
-def _requiretls_requested(header: bytes) -> Told:
+def _requiretls_requested(header: bytes, original: Mapping[bytes, bytes]) -> Told:
     """Whether a private mark in the returned header says so; the lack of one says nothing."""
-    return Told.YES if _WISH.search(header) or _WISH_OF_HOP.search(header) else Told.UNKNOWN
+    if original.get(b"require-tls-esmtp", b"").strip().lower() == b"yes":  # Postfix
+        return Told.YES
+    if b"(requiretls)" in header or b"with esmtpS" in header:  # mox; Exim 4.92, whose esmtps is ordinary TLS
+        return Told.YES
+    return Told.UNKNOWN
 
 
 def _tls_required_no(original: Mapping[bytes, bytes], own: Mapping[bytes, bytes]) -> Told:

@@ -321,7 +321,8 @@ _STARTTLS: Rules = _rules(
 
 # sendmail's rules for the server that it talks to; AUTH would get a 535
 _RULESET = re.compile(
-    r"4(?:03|54) 4\.7\.0 (?:authentication fail|not authenticated|no authentication requested)"
+    r"4(?:03|54) 4\.7\.0 (?:authentication fail|not authenticated|no authentication requested)",
+    re.IGNORECASE,
 )
 
 # -- the two questions --------------------------------------------------------------------------------------------

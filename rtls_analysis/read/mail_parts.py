@@ -43,10 +43,9 @@ def cut_header(data: bytes) -> tuple[bytes, bytes]:
 
 def read_fields(header: bytes) -> dict[bytes, bytes]:
     """Values by field name in lower case, still folded; the first of a name that is repeated."""
-    fields: dict[bytes, bytes] = {}
-    for name, value in _FIELD.findall(header[:MAX_HEADER_BYTES]):
-        fields.setdefault(name.lower(), value)
-    return fields
+    found = _FIELD.findall(header[:MAX_HEADER_BYTES])
+    found.reverse()
+    return {name.lower(): value for name, value in found}
 
 
 def all_fields(header: bytes, wanted: bytes) -> list[bytes]:
@@ -92,22 +91,23 @@ def parts(fields: dict[bytes, bytes], body: bytes) -> list[Part]:
     A multipart whose boundary is not told, or comes nowhere, is cut at the first line that looks like one.
     """
     leaves: list[Part] = []
-    _divide(fields, body, 0, leaves)
+    _divide(fields, body, 0, leaves, "text/plain")
     return leaves
 
 
-def _divide(fields: dict[bytes, bytes], body: bytes, depth: int, leaves: list[Part]) -> None:
+def _divide(fields: dict[bytes, bytes], body: bytes, depth: int, leaves: list[Part], default: str) -> None:
     content_type = fields.get(b"content-type", b"")
-    media_type = _media_type(content_type)
+    media_type = _media_type(content_type) or default
     if media_type.startswith("multipart/") and depth < MAX_DEPTH and len(leaves) < MAX_PARTS:
         found = False
+        inner_default = "message/rfc822" if media_type == "multipart/digest" else "text/plain"
         for piece in _pieces(body, parameter(content_type, b"boundary")):
             found = True
             if piece.startswith(b"\n"):  # no header
-                _divide({}, piece[1:], depth + 1, leaves)
+                _divide({}, piece[1:], depth + 1, leaves, inner_default)
             else:
                 header, inner = cut_header(piece)
-                _divide(read_fields(header), inner, depth + 1, leaves)
+                _divide(read_fields(header), inner, depth + 1, leaves, inner_default)
             if len(leaves) >= MAX_PARTS:
                 return
         if found:
@@ -118,7 +118,7 @@ def _divide(fields: dict[bytes, bytes], body: bytes, depth: int, leaves: list[Pa
 
 def _media_type(value: bytes) -> str:
     kind = value.split(b";", 1)[0].strip().lower()
-    return kind.decode("ascii", "replace") if b"/" in kind else "text/plain"
+    return kind.decode("ascii", "replace") if b"/" in kind else ""
 
 
 _GUESSED_BOUNDARY = re.compile(rb"^--(?!-* *$)([^\s].{0,200})\n(?=content-)", re.MULTILINE | re.IGNORECASE)

@@ -69,7 +69,7 @@ class TypedValue:
     value: str
 
 
-_TYPED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)[ \t]*;[ \t]*(.*)", re.DOTALL)
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def parse_typed(text: str) -> TypedValue:
@@ -78,8 +78,9 @@ def parse_typed(text: str) -> TypedValue:
     >>> parse_typed("RFC822;  a@x.test"), parse_typed("a@x.test")
     (TypedValue(type='rfc822', value='a@x.test'), TypedValue(type='', value='a@x.test'))
     """
-    if match := _TYPED.match(text):
-        return TypedValue(match[1].lower(), match[2].strip())
+    kind, semicolon, value = text.partition(";")
+    if semicolon and _TYPE.fullmatch(kind := kind.strip()):
+        return TypedValue(kind.lower(), value.strip())
     return TypedValue("", text.strip())
 
 
@@ -112,18 +113,16 @@ def parse_recipient(text: str) -> str:
         value = match[1].strip() or value
     else:
         value = _COMMENT.sub("", value).strip("<> \t")
-    if typed.type == "utf-8" or "\\x{" in value:
-        return decode_utf8_address(value)
     if "+" in value and " " not in (decoded := decode_xtext(value)):
-        return decoded
-    return value
+        value = decoded
+    return decode_utf8_address(value)
 
 
 # -- codes ------------------------------------------------------------------------------------------------------
 
 _ENHANCED = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?![\d.]*\d)")
 _REPLY = re.compile(
-    r"(?:^|\n|said:?|<<<|[:;(\"'>\[]) ?([245][0-5]\d)(?=[ -]|:? |:?$|:?\n)"
+    r"(?:^|\n|said:?|<<<|[:;,(\"'>\[#]) ?([245][0-5]\d)(?=[ -]|:? |:?$|:?\n)"
     r"|(?<![\w.:#@<\[=/-])([245][0-5]\d)(?=[ -][245]\.\d)"
 )
 
