@@ -11,9 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rtls_analysis.analysis.audit import audit
+    from rtls_analysis.analysis.snapshots import compare
     from rtls_analysis.lab import start_lab
     from rtls_analysis.pages import DomainPage, scan_domain
     from rtls_analysis.scanner.campaign import ScanInterrupted, scan, scan_async
+    from rtls_analysis.scanner.contacts import ScanStopped
     from rtls_analysis.scanner.options import ScanProblem, configure
     from rtls_analysis.scanner.resolver import ResolverProblem
     from rtls_analysis.scanner.targets import ListProblem
@@ -23,11 +26,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "audit": "rtls_analysis.analysis.audit",
+    "compare": "rtls_analysis.analysis.snapshots",
     "DomainPage": "rtls_analysis.pages",
     "ListProblem": "rtls_analysis.scanner.targets",
     "ResolverProblem": "rtls_analysis.scanner.resolver",
     "ScanInterrupted": "rtls_analysis.scanner.campaign",
     "ScanProblem": "rtls_analysis.scanner.options",
+    "ScanStopped": "rtls_analysis.scanner.contacts",
     "Snapshot": "rtls_analysis.store",
     "StoreProblem": "rtls_analysis.store",
     "configure": "rtls_analysis.scanner.options",
@@ -46,8 +52,11 @@ __all__ = [
     "ResolverProblem",
     "ScanInterrupted",
     "ScanProblem",
+    "ScanStopped",
     "Snapshot",
     "StoreProblem",
+    "audit",
+    "compare",
     "configure",
     "judge",
     "open_snapshot",

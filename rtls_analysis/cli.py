@@ -1,7 +1,7 @@
 """The `rtls` command: reads arguments, calls the package, prints, and exits. It computes nothing.
 
-Exit codes: 0 done; 1 done, but some input could not be read (a file, a name in a list); 2 what was asked for
-cannot be done; 130 interrupted, what was done is kept.
+Exit codes: 0 done; 1 done, but some input could not be read (a file, a name in a list), or `audit` found a breach;
+2 what was asked for cannot be done; 130 interrupted, what was done is kept.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_scan(commands)
     _add_show(commands)
+    _add_compare(commands)
+    _add_audit(commands)
     _add_lab(commands)
     _add_demo(commands)
     return parser
@@ -70,6 +72,25 @@ def _add_scan(commands: Any) -> None:
     scan.add_argument("--https-port", type=int, metavar="N", help="port of the MTA-STS policy hosts (443)")
     scan.add_argument("--concurrency", type=int, metavar="N", help="connections at once (50)")
     scan.add_argument(
+        "--workers", type=int, metavar="N", help="processes; by default one a core where there is much to do"
+    )
+    scan.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="make connections through socks5://HOST:PORT, as of ssh -D; names are looked up here",
+    )
+    scan.add_argument(
+        "--responder",
+        metavar="ADDR",
+        help="mail server known to answer, ADDR[:PORT]: the scan begins only if it takes a connection",
+    )
+    scan.add_argument(
+        "--sample-shared",
+        type=int,
+        metavar="N",
+        help="of an address behind more than N MX hosts, probe a sample of N names",
+    )
+    scan.add_argument(
         "--allow-special",
         action="append",
         metavar="NET",
@@ -82,6 +103,11 @@ def _add_scan(commands: Any) -> None:
         "--config", metavar="TOML", help="file with any of these, and [timeouts], [manners], [rules]"
     )
     scan.add_argument("--seed", type=int, metavar="S", help="decides the order of the contacts (0)")
+    scan.add_argument(
+        "--plan",
+        action="store_true",
+        help="look everything up, print the plan, and stop before the first contact",
+    )
     scan.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
     scan.set_defaults(run=_scan)
 
@@ -94,6 +120,31 @@ def _add_show(commands: Any) -> None:
     show.add_argument("--domain", metavar="DOMAIN", help="print this domain's page instead")
     show.add_argument("--table", metavar="NAME", help="print this table as CSV instead (lists as JSON)")
     show.set_defaults(run=_show)
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="what two scans differ in",
+        description="Print which domains came and went between two scans, and what each gained and lost.",
+    )
+    compare.add_argument("before", metavar="DIR", help="the earlier snapshot")
+    compare.add_argument("after", metavar="DIR", help="the later one")
+    compare.add_argument(
+        "-o", "--output", metavar="FILE", help="write the table too: .parquet, .csv or .jsonl"
+    )
+    compare.set_defaults(run=_compare)
+
+
+def _add_audit(commands: Any) -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="prove from a snapshot's record of connections that its manners held",
+        description="Check every connection of a scan against the manners in its manifest. "
+        "Exit 1 where a limit was broken.",
+    )
+    audit.add_argument("path", metavar="DIR", help="snapshot directory")
+    audit.set_defaults(run=_audit)
 
 
 def _add_lab(commands: Any) -> None:
@@ -156,7 +207,8 @@ def _is_problem(error: Exception) -> bool:
     """Whether this is one of the package's own clear lines to the caller."""
     import rtls_analysis as rtls
 
-    return isinstance(error, (rtls.ScanProblem, rtls.ListProblem, rtls.StoreProblem, rtls.ResolverProblem))
+    problems = (rtls.ScanProblem, rtls.ScanStopped, rtls.ListProblem, rtls.StoreProblem, rtls.ResolverProblem)
+    return isinstance(error, problems)
 
 
 def _scan(arguments: argparse.Namespace) -> int:
@@ -182,6 +234,10 @@ def _scan(arguments: argparse.Namespace) -> int:
             "smtp_port",
             "https_port",
             "concurrency",
+            "workers",
+            "proxy",
+            "responder",
+            "sample_shared",
             "allow_special",
             "config",
             "seed",
@@ -192,9 +248,15 @@ def _scan(arguments: argparse.Namespace) -> int:
     snapshot = rtls.scan(
         [(target.domain, target.rank) for target in targets],
         arguments.output,
+        plan_only=arguments.plan,
         progress=not arguments.quiet,
         **options,
     )
+    if arguments.plan:
+        from rtls_analysis.scanner.plan import plan_text
+
+        print(plan_text(snapshot.manifest["plan"], concurrency=snapshot.manifest["concurrency"]))
+        return OK
     if arguments.output is None:
         for domain in snapshot.domains["domain"]:
             print(rtls.DomainPage(snapshot, domain))
@@ -231,6 +293,33 @@ def _show(arguments: argparse.Namespace) -> int:
     else:
         print(snapshot)
     return OK
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+    from rtls_analysis.analysis.snapshots import changes_text
+
+    changes = rtls.compare(rtls.open_snapshot(arguments.before), rtls.open_snapshot(arguments.after))
+    print(changes_text(changes))
+    if arguments.output:
+        from rtls_analysis.store import write_table
+
+        write_table(changes, arguments.output)
+    return OK
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+
+    snapshot = rtls.open_snapshot(arguments.path)
+    breaches = rtls.audit(snapshot)
+    count = len(snapshot.table("attempts", columns=["address"]))
+    if not len(breaches):
+        print(f"{count:,} connections, all within the manners of the scan")
+        return OK
+    print(breaches.to_string(index=False))
+    print(f"\n{len(breaches):,} breaches in {count:,} connections", file=sys.stderr)
+    return UNREADABLE
 
 
 def _lab(arguments: argparse.Namespace) -> int:

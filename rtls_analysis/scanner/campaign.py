@@ -203,7 +203,7 @@ class _Show:
 
     def announce(self, plan: str) -> None:
         """Show the plan before the first contact."""
-        if self.progress and not self.plan_only and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        if self.progress and not self.plan_only:
             print(plan, file=sys.stderr)
 
 
@@ -230,7 +230,9 @@ async def _scan(
             "warning": "" if check.trusted else f"DNSSEC and DANE were not tested: {check.detail}",
         }
         writer = SnapshotWriter(out, manifest, roots.pem)
-        engine = Engine(options, resolver, writer, roots, progress=show.progress, announce=show.announce)
+        writer.manifest["runs"] = writer.manifest.get("runs", 0) + 1
+        announce = show.announce if len(targets) > 1 else lambda plan: None
+        engine = Engine(options, resolver, writer, roots, progress=show.progress, announce=announce)
         try:
             await engine.run(targets, plan_only=show.plan_only)
         except (ScanStopped, ResolverProblem, OSError) as problem:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rtls_analysis.outcomes import Purpose, SessionOutcome, SessionStage, StsPolicyState
@@ -103,7 +104,7 @@ class Contacts:
         self._scheduler = Scheduler(options.manners)
         self._at_once = options.concurrency
         self._known: set[bytes] = set()  # certificates stored already
-        self._last_visits: dict[int, Row] = {}
+        self._last_visits: dict[int, Callable[[], None]] = {}  # what stores it, should there be no other
         self._doubtful: list[_Doubtful] = []
         self._answered_at = float("-inf")
         self._trouble_since: float | None = None
@@ -133,17 +134,20 @@ class Contacts:
                 visit = visits.get((job.payload.mx_host, job.payload.address))
                 if visit is not None:
                     job.attempts = int(visit["attempts"])
-                    self._last_visits[id(job)] = visit
+                    self._last_visits[id(job)] = partial(self._store_session, visit)
             self._scheduler.add(job)
         loop = asyncio.get_running_loop()
         try:
-            while (wait := self._start(loop)) is not None:
-                await self._until_something_happens(loop, wait)
+            while True:
+                while (wait := self._start(loop)) is not None:
+                    await self._until_something_happens(loop, wait)
+                if not self._doubtful:
+                    return
+                self._settle()  # which may bring the next address of a policy host up
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._settle()
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> float | None:
         """Begin what may begin; gives the seconds until more may, infinite where that depends on others.
@@ -196,11 +200,13 @@ class Contacts:
             self._wait_out(job, trouble)
             return
         except BaseException:
-            self._scheduler.done(job, time.monotonic())
+            self._scheduler.release(job, time.monotonic())
             raise
         self._trouble_since = None
         if self._scheduler.done(job, time.monotonic(), pushed_back=pushed_back):
+            self._last_visits[id(job)] = store
             return
+        self._last_visits.pop(id(job), None)
         if made_contact and not job.own:
             self._believe()
         if made_contact or job.own or self._answered_at >= began:
@@ -219,23 +225,17 @@ class Contacts:
         )
         row["attempts"] = job.attempts
         made_contact = row["stage"] != SessionStage.CONNECT
-        if row["outcome"] == SessionOutcome.UNREACHABLE and not job.own:
+        if row["outcome"] == SessionOutcome.UNREACHABLE and not job.own and self._connect is None:
             _check_family(target.address)
         self._record(job, Purpose.PROBE, row["started_at"], row["outcome"], mx_host=target.mx_host)
-        pushed_back = row["outcome"] in _PUSHED_BACK
-        if pushed_back and not job.own:
-            self._last_visits[id(job)] = row
-            self._append(VISITS, row)
-
-        def store() -> None:
-            self._last_visits.pop(id(job), None)
-            self._keep_certificates(chain)
-            self._store_session(row, target, chain)
-
-        return pushed_back, made_contact, store
-
-    def _store_session(self, row: Row, target: ProbeTarget, chain: tuple[bytes, ...] = ()) -> None:
         row.update(self._judge.session(row, target.host_row, chain))
+        self._keep_certificates(chain)
+        pushed_back = row["outcome"] in _PUSHED_BACK
+        if pushed_back and self._scheduler.paces(job):
+            self._append(VISITS, row)
+        return pushed_back, made_contact, partial(self._store_session, row)
+
+    def _store_session(self, row: Row) -> None:
         self._append("sessions", row)
         self._count(str(row["outcome"]))
 
@@ -317,23 +317,23 @@ class Contacts:
         jobs, self._scheduler.given_up = self._scheduler.given_up, []
         for job in jobs:
             reason = f"left alone: {job.provider} pushed back too often"
-            if isinstance(job.payload, PolicyTarget):
+            if (store := self._last_visits.pop(id(job), None)) is not None:
+                store()
+            elif isinstance(job.payload, PolicyTarget):
                 state = StsPolicyState.NOT_TESTED
                 row = {"domain": job.payload.domain, "sts_policy": state, "sts_detail": reason}
                 self._append(POLICIES, row)
                 self._count(str(state))
-            elif (visit := self._last_visits.pop(id(job), None)) is not None:
-                self._store_session(visit, job.payload)
             else:
                 row = not_contacted(job.payload, SessionOutcome.NOT_SAMPLED, reason)
-                self._store_session(row, job.payload)
+                self._store_session({**row, **self._judge.session(row, job.payload.host_row)})
 
     # -- trouble of our own ----------------------------------------------------------------------------------
 
     def _wait_out(self, job: Job, trouble: LocalTrouble) -> None:
         """Queue a job again that failed for want of something here; stop where that lasts."""
         now = time.monotonic()
-        self._scheduler.done(job, now)
+        self._scheduler.release(job, now)
         if self._trouble_since is None:
             self._trouble_since = now
         if now - self._trouble_since > PATIENCE:

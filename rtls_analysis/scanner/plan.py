@@ -48,26 +48,28 @@ class Plan:
     no_policy: list[NoPolicy] = field(default_factory=list)
     hosts: int = 0
     done: int = 0  # contacts that an earlier run made
+    names: dict[str, list[str]] = field(default_factory=dict)  # by address: the MX hosts that may be contacted there
 
-    def shares(self, count: int) -> list[list[Job]]:
+    def shares(self, count: int, *, own_addresses: bool = False) -> list[list[Job]]:
         """Split the jobs for workers so that each provider and each network is one worker's alone.
 
-        Those at the user's own addresses, which are not paced, go to whoever has the least.
+        Those at the user's own addresses, which are not paced unless `own_addresses` says so, go to whoever has the
+        least.
         """
         if count <= 1:
             return [self.jobs]
         groups: dict[str, list[Job]] = defaultdict(list)
         leader = _Groups()
         for job in self.jobs:
-            if not job.own:
+            if own_addresses or not job.own:
                 leader.join(f"provider {job.provider}", f"prefix {prefix_of(job.address)}")
         shares: list[list[Job]] = [[] for _ in range(count)]
         own: list[Job] = []
         for job in self.jobs:
-            if job.own:
-                own.append(job)
-            else:
+            if own_addresses or not job.own:
                 groups[leader.of(f"provider {job.provider}")].append(job)
+            else:
+                own.append(job)
         for jobs in sorted(groups.values(), key=len, reverse=True):
             min(shares, key=len).extend(jobs)
         fewest = sorted(shares, key=len)
@@ -157,11 +159,15 @@ class Planner:
         sni = base if base and is_secure else name  # RFC 7672 §8.1, RFC 8461 §7.1
         state, tlsa = TlsaState(row["tlsa_state"]), tuple(row.get("tlsa") or ())
         for address in row["addresses"] or ():
-            if (name, address) in probed:
-                plan.done += 1
-                continue
+            is_done = (name, address) in probed
+            plan.done += is_done
             target = ProbeTarget(name, address, self._options.smtp_port, sni, state, base, tlsa)
-            if (left := self._left_alone(target)) is not None:
+            left = self._left_alone(target)
+            if left is None and self._options.sample_shared is not None:  # a sample is drawn among those done too
+                plan.names.setdefault(address, []).append(name)
+            if is_done:
+                continue
+            if left is not None:
                 plan.left_alone.append(left)
             else:
                 plan.jobs.append(Job(address, provider, target, own=self._allowed.allows(address)))
@@ -183,9 +189,7 @@ class Planner:
         limit = self._options.sample_shared
         if limit is None:
             return
-        names: dict[str, list[str]] = defaultdict(list)
-        for job in plan.jobs:
-            names[job.address].append(job.payload.mx_host)
+        names = plan.names
         kept = {
             address: set(random.Random(f"{self._options.seed} {address}").sample(sorted(hosts), limit))
             for address, hosts in names.items()
@@ -204,7 +208,8 @@ class Planner:
         if (state := found.get("state")) is not None:
             plan.no_policy.append(NoPolicy(domain, StsPolicyState(state), found["detail"]))
             return
-        addresses = [a for a in found["addresses"] if not self._opted_out.covers(a)]
+        opted_out = self._opted_out.names(f"mta-sts.{domain}")
+        addresses = [a for a in found["addresses"] if not opted_out and not self._opted_out.covers(a)]
         reachable = [
             a for a in addresses if self._allowed.allows(a) or self._options.proxy or self._families[":" in a]
         ]

@@ -111,6 +111,7 @@ class _Queue:
 
 
 _NEVER = float("inf")
+_MARGIN = 0.05  # seconds more than the spacing: a connection begins a little after it was let go
 _LOOK_AHEAD = 16  # queues at one lane that are looked through for one whose other lanes are free
 
 
@@ -145,10 +146,14 @@ class Scheduler:
         self.waiting = 0
         self.active = 0
 
+    def paces(self, job: Job) -> bool:
+        """Whether a job is held to the manners: those at the user's own addresses are only where these say so."""
+        return self.manners.own_addresses or not job.own
+
     def add(self, job: Job) -> None:
         """Put a job into its queue."""
         self.waiting += 1
-        if job.own and not self.manners.own_addresses:
+        if not self.paces(job):
             self._own.append(job)
             return
         queue = self._queue_of(job)
@@ -172,7 +177,7 @@ class Scheduler:
         if (lane := self._lanes.get((kind, name))) is None:
             at_once = getattr(self.manners, f"{kind}_at_once")
             spacing = getattr(self.manners, f"{kind}_spacing")
-            lane = self._lanes[kind, name] = _Lane(at_once, float(spacing))
+            lane = self._lanes[kind, name] = _Lane(at_once, spacing + _MARGIN if spacing else 0.0)
         return lane
 
     def take(self, now: float) -> Job | float | None:
@@ -276,12 +281,10 @@ class Scheduler:
         A server that pushes back (421, 45x, a block) gives its provider a pause, twice as long each time; one at
         which more than `error_share` of the jobs were pushed back to the last is left alone.
         """
-        self.active -= 1
-        if job.own and not self.manners.own_addresses:
+        if not self.paces(job):
+            self.active -= 1
             return False
-        provider, *others = self._queue_of(job).lanes
-        for lane in (provider, *others):
-            lane.active -= 1
+        provider = self._queue_of(job).lanes[0]
         again = False
         if pushed_back:
             pause = self._pauses.get(job.provider, self.manners.pause)
@@ -292,9 +295,16 @@ class Scheduler:
                 self._set_timer(now + pause, job)
         if not again:
             self._count(job, provider, refused=pushed_back)
-        for lane in (provider, *others):
-            self._look_at(lane, now)
+        self.release(job, now)
         return again
+
+    def release(self, job: Job, now: float) -> None:
+        """Say that a job's connection is over, or was none after all, and that it says nothing of its provider."""
+        self.active -= 1
+        if self.paces(job):
+            for lane in self._queue_of(job).lanes:
+                lane.active -= 1
+                self._look_at(lane, now)
 
     def _count(self, job: Job, lane: _Lane, *, refused: bool) -> None:
         """Count a job that ended, and stop at a provider where too many were refused."""

@@ -55,6 +55,7 @@ class Share:
 
     jobs: Sequence[Job]
     visits: Mapping[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    contacts: Sequence[Mapping[str, Any]] = ()  # rows of `attempts` of a moment ago, by which manners still hold
 
 
 Work = Domains | Hosts | Share
@@ -125,11 +126,11 @@ class Worker:
 
     async def _look_up_domain(self, target: Target) -> None:
         row, host = await self._lookups.domain(target)
-        if host is not None:
-            self._journals.append("hosts", host)
-        else:
-            self._hosts += (name for _preference, name in row["mx"])
         self._journals.append(LOOKUPS, row)
+        if host is None:
+            self._hosts += (name for _preference, name in row["mx"])
+        else:  # second, so that none is there twice: a host that a kill takes away is looked up again
+            self._journals.append("hosts", host)
         self._outcomes[row["mx_state"] or "opted_out"] += 1
 
     async def _look_up_host(self, name: str) -> None:
@@ -175,6 +176,7 @@ class Worker:
             connect=proxy_connect(self._options.proxy) if self._options.proxy else None,
             report=lambda outcome: self._outcomes.update((outcome,)),
         )
+        self._contacts.remember(share.contacts)
         await self._contacts.run(share.jobs, share.visits)
 
 
