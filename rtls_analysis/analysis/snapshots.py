@@ -91,7 +91,7 @@ def changes_text(changes: pd.DataFrame, *, shown: int = 10) -> str:
     if not len(changes):
         return "Nothing differs."
     moved = changes.loc[changes["column"] == "", "change"].value_counts()
-    lines = [f"{int(count):,} domains {word}" for word, count in moved.items() if count]
+    lines = [f"domains that {word}: {int(count):,}" for word, count in moved.items() if count]
     for column in dict.fromkeys(changes["column"]):
         if not column:
             continue

@@ -1,0 +1,151 @@
+"""The audit finds every kind of breach that is planted in a record of connections, and nothing in a clean one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtls_analysis.analysis.audit import audit
+from rtls_analysis.scanner.options import Manners
+from rtls_analysis.scanner.politeness import Job, Scheduler
+from rtls_analysis.store import Snapshot, SnapshotWriter
+
+START = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
+
+
+def attempt(second: float, address: str = "198.41.0.4", **changes: Any) -> dict[str, Any]:
+    row = {
+        "purpose": "probe",
+        "mx_host": "mx.example.org",
+        "domain": None,
+        "address": address,
+        "port": 25,
+        "provider": "example.org",
+        "started_at": START + dt.timedelta(seconds=second),
+        "ended_at": START + dt.timedelta(seconds=second + 0.5),
+        "outcome": "completed",
+    }
+    return {**row, **changes}
+
+
+def snapshot(
+    rows: list[dict[str, Any]], sessions: list[dict[str, Any]] | None = None, **manifest: Any
+) -> Snapshot:
+    manners = Manners()
+    given_manners = {name: getattr(manners, name) for name in manners.__slots__}
+    given_manners.update(manifest.pop("manners", {}))
+    scan = manifest.pop("scan", {})
+    writer = SnapshotWriter(
+        None, {"scan": scan, "manners": given_manners, "concurrency": 50, **manifest}, b""
+    )
+    for row in rows:
+        writer.append("attempts", row)
+    for row in sessions or ():
+        writer.append("sessions", row)
+    writer.close()
+    return writer.snapshot()
+
+
+OTHER = {"mx_host": "mx2.example.net", "provider": "example.net"}
+BREACHES: list[tuple[str, list[dict[str, Any]], dict[str, Any], set[str]]] = [
+    ("nothing was done", [], {}, set()),
+    ("well apart", [attempt(0), attempt(3, mx_host="mx2.example.org")], {}, set()),
+    (
+        "two at once at one address",
+        [attempt(0, ended_at=START + dt.timedelta(seconds=9)), attempt(3, mx_host="mx2.example.org")],
+        {},
+        {"address_at_once"},
+    ),
+    ("too soon at one address", [attempt(0), attempt(1.9, **OTHER)], {}, {"address_spacing"}),
+    ("too soon in one network", [attempt(0), attempt(0.6, "198.41.0.5", **OTHER)], {}, {"prefix_spacing"}),
+    ("too soon at one provider", [attempt(0), attempt(0.6, "199.7.91.13", mx_host="b")], {}, {"provider_spacing"}),
+    (
+        "three at once at one provider",
+        [
+            attempt(n, f"19{n}.7.91.13", mx_host=f"mx{n}", ended_at=START + dt.timedelta(seconds=60))
+            for n in range(1, 4)
+        ],
+        {},
+        {"provider_at_once"},
+    ),
+    (
+        "more at once than the run may have",
+        [
+            attempt(n, f"19{n}.7.91.13", mx_host=f"mx{n}", provider=f"{n}.org", ended_at=START + dt.timedelta(seconds=60))
+            for n in range(1, 4)
+        ],
+        {"concurrency": 2},
+        {"run_at_once"},
+    ),
+    ("four visits", [attempt(n * 100) for n in range(4)], {}, {"retries"}),
+    ("a policy host too soon", [attempt(0), attempt(1, purpose="policy", mx_host=None, domain="a.org")], {}, {"address_spacing"}),
+    ("a private address", [attempt(0, "10.0.0.1")], {}, {"special_address"}),
+    ("a private address that is the user's own", [attempt(0, "10.0.0.1")], {"scan": {"allow_special": ["10.0.0.0/8"]}}, set()),
+    (
+        "own addresses are not paced",
+        [attempt(0, "10.0.0.1"), attempt(0.1, "10.0.0.1", **OTHER)],
+        {"scan": {"allow_special": ["10.0.0.0/8"]}},
+        set(),
+    ),
+    (
+        "unless the manners say so",
+        [attempt(0, "10.0.0.1"), attempt(0.6, "10.0.0.1", **OTHER)],
+        {"scan": {"allow_special": ["10.0.0.0/8"]}, "manners": {"own_addresses": True}},
+        {"address_spacing", "prefix_spacing"},
+    ),
+    ("a host that opted out", [attempt(0)], {"scan": {"opt_out": ["example.org"]}}, {"opted_out"}),
+    ("a network that opted out", [attempt(0)], {"scan": {"opt_out": ["198.41.0.0/16"]}}, {"opted_out"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "manifest", "rules"), [pytest.param(*case[1:], id=case[0]) for case in BREACHES]
+)
+def test_breaches(rows: list[dict[str, Any]], manifest: dict[str, Any], rules: set[str]) -> None:
+    """Each limit that was broken is named, and no other."""
+    found = audit(snapshot(rows, **manifest))
+    assert set(found["rule"]) == rules
+    assert all(found["detail"])
+
+
+def test_connections_that_are_not_on_record() -> None:
+    """A session that says two visits needs two connections on record."""
+    said = {"mx_host": "mx.example.org", "address": "198.41.0.4", "attempts": 2}
+    assert list(audit(snapshot([attempt(0)], [said]))["rule"]) == ["attempts_recorded"]
+    assert not len(audit(snapshot([attempt(0), attempt(100)], [said])))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40),
+    st.floats(0.05, 4.0),
+    st.integers(1, 8),
+)
+def test_what_the_scheduler_lets_go_holds(
+    places: list[tuple[int, int]], duration: float, at_once: int
+) -> None:
+    """The audit, which knows nothing of the scheduler, finds no breach in what it did."""
+    scheduler = Scheduler(Manners())
+    for number, (place, provider) in enumerate(places):
+        scheduler.add(Job(f"198.{place % 2}.0.{place + 1}", f"{provider}.org", f"mx{number}"))
+    now, running, rows = 0.0, [], []
+    while True:
+        job = scheduler.take(now) if len(running) < at_once else float("inf")
+        if isinstance(job, Job):
+            row = attempt(now, job.address, mx_host=job.payload, provider=job.provider)
+            rows.append({**row, "ended_at": START + dt.timedelta(seconds=now + duration)})
+            running.append((now + duration, job))
+            continue
+        if job is None and not running:
+            break
+        wait = now + job if isinstance(job, float) else float("inf")
+        now = min([wait, *(end for end, _job in running)])
+        for ended in [item for item in running if item[0] <= now]:
+            running.remove(ended)
+            scheduler.done(ended[1], now)
+    assert len(rows) == len(places)
+    assert not len(audit(snapshot(rows, concurrency=at_once)))
