@@ -97,6 +97,8 @@ def parse_received(value: str) -> Received:
     text = " ".join(value[:MAX_FIELD].split())
     if "=3D" in text:
         text = text.replace("=3D", "=")
+    if "\\" in text:
+        text = _ESCAPED.sub("", text)
     found = find_date(text)
     if found is None:
         return _assemble(_sides(*_clauses(text)), None)
@@ -178,11 +180,12 @@ def is_anonymous(cipher: str) -> bool:
 
 def _nested_comment(depth: int) -> str:
     inner = rf"|{_nested_comment(depth - 1)}" if depth else ""
-    return rf"\((?:[^()\\]++|\\.{inner})*+\)"
+    return rf"\((?:[^()]++{inner})*+\)"
 
 
 # A parenthesis that closes nowhere, or too deep, stands for itself: the words behind it are read all the same.
-_TOKEN = re.compile(rf'{_nested_comment(5)}|"(?:[^"\\]++|\\.)*+"|[^\s();"]++|[();"]')
+_TOKEN = re.compile(rf'{_nested_comment(5)}|"[^"]*+"|[^\s();"]++|[();"]')
+_ESCAPED = re.compile(r"\\[()]")
 _KEYWORDS = {
     form: word
     for word in ("from", "by", "with", "id", "for", "via", "tls", ";")
@@ -522,7 +525,7 @@ def _is_inside_host(client: Client, receiver: _Clause | None, by_host: str, prot
     if client.is_local or word.startswith("local") or word == "mapi" or by_host == "localhost":
         return True
     if client.address is None:
-        return client.name in (None, by_host, "localhost")
+        return client.name in (None, by_host, "localhost") or client.name.endswith("@localhost")
     comments = receiver.comments if receiver is not None else []
     own = next((one.client.address for one in comments if one.client and one.client.address), None)
     if client.address.startswith(_LOOPBACK) or (own or "").startswith(_LOOPBACK) or client.address == own:

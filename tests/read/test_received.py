@@ -245,7 +245,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_any_message_is_read_without_failing(text: str) -> None:
     """Whatever a message holds, it gives its hops or a reason."""

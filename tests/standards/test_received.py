@@ -470,6 +470,11 @@ INSIDE = [
         True,
     ),
     ("no from", "by b.example (Postfix, from userid 1000) id 1", True),
+    (
+        "sendmail's submission",
+        "(from u@localhost) by b.example (8.12.11/8.12.11/Submit) id iBADHRP6011034",
+        True,
+    ),
     ("a local protocol", "from u by b.example with local (Exim 4.98) id 1", True),
     ("the pickup of SMTPSVC", "from mail pickup service by b.example with Microsoft SMTPSVC", True),
     ("the same name at a private address", "from b.example ([10.1.2.3]) by b.example with ESMTP id 1", True),
