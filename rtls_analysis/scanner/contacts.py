@@ -27,9 +27,10 @@ from rtls_analysis.verdicts import Judge
 Row = dict[str, Any]
 Append = Callable[[str, Mapping[str, Any]], None]
 
-_PUSHED_BACK = frozenset({SessionOutcome.RATE_LIMITED, SessionOutcome.GREYLISTED, SessionOutcome.BLOCKED})
+PUSHED_BACK = frozenset({SessionOutcome.RATE_LIMITED, SessionOutcome.GREYLISTED, SessionOutcome.BLOCKED})
+"""Outcomes that ask us to come less often: the provider gets a pause."""
+
 _BUSY_POLICY_HOST = frozenset({429, 503})
-_POLICY_ADDRESSES = 2  # asked at most, the second where the first takes no connection
 _NO_CONNECTION = frozenset({StsPolicyState.CONNECT_FAILED, StsPolicyState.TIMEOUT})
 _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
@@ -119,6 +120,18 @@ class Contacts:
         """Connections that are open now."""
         return len(self._tasks)
 
+    def remember(self, contacts: Iterable[Mapping[str, Any]]) -> None:
+        """Let rows of `attempts` that an earlier run made a moment ago count for the manners of this one."""
+        since = time.monotonic() - time.time()
+        for row in contacts:
+            self._scheduler.remember(
+                row["provider"],
+                row["address"],
+                began=row["started_at"].timestamp() + since,
+                ended=row["ended_at"].timestamp() + since,
+                pushed_back=row["outcome"] in PUSHED_BACK,
+            )
+
     async def run(self, jobs: Iterable[Job], visits: Mapping[tuple[str, str], Row] | None = None) -> None:
         """Do all these jobs; `visits` are sessions of an earlier run that a server pushed back.
 
@@ -191,6 +204,7 @@ class Contacts:
     async def _do(self, job: Job) -> None:
         """Make one connection and store what was seen, or queue the job again."""
         began = time.monotonic()
+        self._scheduler.begins(job, began)
         try:
             if isinstance(job.payload, ProbeTarget):
                 pushed_back, made_contact, store = await self._probe(job, job.payload)
@@ -230,7 +244,7 @@ class Contacts:
         self._record(job, Purpose.PROBE, row["started_at"], row["outcome"], mx_host=target.mx_host)
         row.update(self._judge.session(row, target.host_row, chain))
         self._keep_certificates(chain)
-        pushed_back = row["outcome"] in _PUSHED_BACK
+        pushed_back = row["outcome"] in PUSHED_BACK
         if pushed_back and self._scheduler.paces(job):
             self._append(VISITS, row)
         return pushed_back, made_contact, partial(self._store_session, row)

@@ -17,7 +17,7 @@ from typing import Any
 from rtls_analysis.outcomes import FeatureState, StsRecordState, TlsaState
 from rtls_analysis.progress import progress_bar
 from rtls_analysis.scanner.addresses import families
-from rtls_analysis.scanner.contacts import ScanStopped
+from rtls_analysis.scanner.contacts import PUSHED_BACK, ScanStopped
 from rtls_analysis.scanner.options import Options
 from rtls_analysis.scanner.plan import Plan, Planner, expected, plan_text
 from rtls_analysis.scanner.probe import not_contacted
@@ -59,6 +59,7 @@ class _Held:
     probed: set[tuple[str, str]] = field(default_factory=set)
     fetched: set[str] = field(default_factory=set)
     visits: dict[tuple[str, str], Row] = field(default_factory=dict)
+    contacts: list[Row] = field(default_factory=list)
 
 
 class Engine:
@@ -118,10 +119,25 @@ class Engine:
         for row in self.writer.stored("sessions", ["mx_host", "address"]):
             held.probed.add((row["mx_host"], row["address"]))
         for row in self.writer.stored(VISITS):
-            if (pair := (row["mx_host"], row["address"])) not in held.probed:
-                row["started_at"] = dt.datetime.fromisoformat(row["started_at"])
+            pair = row["mx_host"], row["address"]
+            if pair not in held.probed and row["attempts"] >= held.visits.get(pair, row)["attempts"]:
                 held.visits[pair] = row
+        held.contacts = self._of_late()
         return held
+
+    def _of_late(self) -> list[Row]:
+        """Give the connections of an earlier run that still count for the manners."""
+        manners = self.options.manners
+        spacing = max(manners.address_spacing, manners.prefix_spacing, manners.provider_spacing)
+        now = dt.datetime.now(dt.UTC)
+        spaced = now - dt.timedelta(seconds=spacing)
+        paused = now - dt.timedelta(seconds=manners.longest_pause)
+        columns = ["address", "provider", "started_at", "ended_at", "outcome"]
+        return [
+            row
+            for row in self.writer.stored("attempts", columns)
+            if row["started_at"] > spaced or (row["outcome"] in PUSHED_BACK and row["ended_at"] > paused)
+        ]
 
     @contextlib.asynccontextmanager
     async def _crew(self, domains: int) -> AsyncIterator[_Here | _Crew]:
@@ -131,8 +147,10 @@ class Engine:
             count = (os.cpu_count() or 1) if domains >= WORTH_WORKERS else 1
         if count == 1:
             journals = self.writer.journals("w0")
-            yield _Here(Worker(self.options, journals, self.resolver, self.roots))
-            journals.close()
+            try:
+                yield _Here(Worker(self.options, journals, self.resolver, self.roots))
+            finally:
+                journals.close()
             return
         crew = _Crew(self.options, self.writer.path, count, self.resolver)
         try:
@@ -204,7 +222,10 @@ class Engine:
         if not plan.jobs:
             return
         total = len(plan.jobs)
-        shares = [Share(jobs, held.visits) for jobs in plan.shares(crew.size)]
+        own = self.options.manners.own_addresses
+        shares = [
+            Share(jobs, held.visits, held.contacts) for jobs in plan.shares(crew.size, own_addresses=own)
+        ]
         plan.jobs = []
         async for _progress in self._shown(crew, shares, "Contacting", "server", total):
             pass

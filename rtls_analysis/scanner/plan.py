@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ Row = Mapping[str, Any]
 
 _TYPICAL_SECONDS = 3.0  # of a session with an ordinary server
 _LISTED = 10  # providers in the summary
+_POLICY_ADDRESSES = 2  # asked at most, the second where the first takes no connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,6 @@ class Plan:
     no_policy: list[NoPolicy] = field(default_factory=list)
     hosts: int = 0
     done: int = 0  # contacts that an earlier run made
-    names: dict[str, list[str]] = field(default_factory=dict)  # by address: the MX hosts that may be contacted there
 
     def shares(self, count: int, *, own_addresses: bool = False) -> list[list[Job]]:
         """Split the jobs for workers so that each provider and each network is one worker's alone.
@@ -140,19 +140,22 @@ class Planner:
         """
         plan = Plan()
         seen: set[str] = set()
+        names: dict[str, list[str]] = defaultdict(list)
         for row in hosts:
             if row["mx_host"] not in seen:
                 seen.add(row["mx_host"])
-                self._add_host(plan, row, probed)
+                self._add_host(plan, row, probed, names)
         plan.hosts = len(seen)
-        self._sample(plan)
+        self._sample(plan, names)
         for domain, found in policy_hosts:
             if domain not in fetched:
                 self._add_policy(plan, domain, found)
         random.Random(self._options.seed).shuffle(plan.jobs)  # so that no provider is asked in a row
         return plan
 
-    def _add_host(self, plan: Plan, row: Row, probed: Collection[tuple[str, str]]) -> None:
+    def _add_host(
+        self, plan: Plan, row: Row, probed: Collection[tuple[str, str]], names: dict[str, list[str]]
+    ) -> None:
         name, provider = row["mx_host"], row["provider"]
         base = row.get("tlsa_base")
         is_secure = row.get("tlsa_dnssec") == DnsSecurity.SECURE
@@ -163,8 +166,8 @@ class Planner:
             plan.done += is_done
             target = ProbeTarget(name, address, self._options.smtp_port, sni, state, base, tlsa)
             left = self._left_alone(target)
-            if left is None and self._options.sample_shared is not None:  # a sample is drawn among those done too
-                plan.names.setdefault(address, []).append(name)
+            if left is None and self._options.sample_shared is not None:
+                names[address].append(name)  # done or not: a resumed scan draws the same sample
             if is_done:
                 continue
             if left is not None:
@@ -184,12 +187,11 @@ class Planner:
             return LeftAlone(target, SessionOutcome.FAMILY_UNAVAILABLE, f"no {family} here")
         return None
 
-    def _sample(self, plan: Plan) -> None:
+    def _sample(self, plan: Plan, names: Mapping[str, Sequence[str]]) -> None:
         """Keep a seeded sample of the names of an address that many share, where the user asked for one."""
         limit = self._options.sample_shared
         if limit is None:
             return
-        names = plan.names
         kept = {
             address: set(random.Random(f"{self._options.seed} {address}").sample(sorted(hosts), limit))
             for address, hosts in names.items()
@@ -219,7 +221,12 @@ class Planner:
             return
         own = all(map(self._allowed.allows, reachable))
         plan.jobs.append(
-            Job(reachable[0], found["provider"], PolicyTarget(domain, tuple(reachable[:2])), own=own)
+            Job(
+                reachable[0],
+                found["provider"],
+                PolicyTarget(domain, tuple(reachable[:_POLICY_ADDRESSES])),
+                own=own,
+            )
         )
 
 

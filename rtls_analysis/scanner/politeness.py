@@ -180,6 +180,14 @@ class Scheduler:
             lane = self._lanes[kind, name] = _Lane(at_once, spacing + _MARGIN if spacing else 0.0)
         return lane
 
+    def remember(self, provider: str, address: str, *, began: float, ended: float, pushed_back: bool) -> None:
+        """Count a connection of an earlier run, before any is taken: the manners hold across an interruption."""
+        lanes = self._queue_of(Job(address, provider, None)).lanes
+        for lane in lanes:
+            lane.free_at = max(lane.free_at, began + lane.spacing)
+        if pushed_back:
+            self._pause(provider, lanes[0], ended)
+
     def take(self, now: float) -> Job | float | None:
         """Take the next job that may begin at `now`."""
         while self._timers and self._timers[0][0] <= now:
@@ -275,6 +283,12 @@ class Scheduler:
             lane.free_at = now + lane.spacing
         return job
 
+    def begins(self, job: Job, now: float) -> None:
+        """Say that a job's connection begins only now: spacings count from here."""
+        if self.paces(job):
+            for lane in self._queue_of(job).lanes:
+                lane.free_at = max(lane.free_at, now + lane.spacing)
+
     def done(self, job: Job, now: float, *, pushed_back: bool = False) -> bool:
         """Say that a job's connection ended; True where it is queued again for a later visit.
 
@@ -287,9 +301,7 @@ class Scheduler:
         provider = self._queue_of(job).lanes[0]
         again = False
         if pushed_back:
-            pause = self._pauses.get(job.provider, self.manners.pause)
-            self._pauses[job.provider] = min(2 * pause, self.manners.longest_pause)
-            provider.free_at = max(provider.free_at, now + pause)
+            pause = self._pause(job.provider, provider, now)
             if again := job.attempts <= self.manners.retries and job.provider not in self._stopped:
                 self.waiting += 1
                 self._set_timer(now + pause, job)
@@ -305,6 +317,13 @@ class Scheduler:
             for lane in self._queue_of(job).lanes:
                 lane.active -= 1
                 self._look_at(lane, now)
+
+    def _pause(self, provider: str, lane: _Lane, now: float) -> float:
+        """Let a provider rest from `now` on, twice as long as the last time; gives the seconds."""
+        pause = self._pauses.get(provider, self.manners.pause)
+        self._pauses[provider] = min(2 * pause, self.manners.longest_pause)
+        lane.free_at = max(lane.free_at, now + pause)
+        return pause
 
     def _count(self, job: Job, lane: _Lane, *, refused: bool) -> None:
         """Count a job that ended, and stop at a provider where too many were refused."""

@@ -55,7 +55,7 @@ class Share:
 
     jobs: Sequence[Job]
     visits: Mapping[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    contacts: Sequence[Mapping[str, Any]] = ()  # rows of `attempts` of a moment ago, by which manners still hold
+    contacts: Sequence[Mapping[str, Any]] = ()  # of a moment ago, as in `attempts`: the manners count them
 
 
 Work = Domains | Hosts | Share
