@@ -301,6 +301,8 @@ def _problems(links: tuple[X509, ...]) -> Iterator[str]:
         says, title = link.extensions, _title(link)
         if says.unknown_critical:
             yield f"{title} has an unknown critical extension {says.unknown_critical[0]}"
+        if says.is_proxy:
+            yield f"{title} is a proxy certificate"
         if says.purposes is not None and not says.purposes & _SERVER:
             yield f"{title} is not for TLS servers (extended key usage)"
         if last and link.describes_curve:

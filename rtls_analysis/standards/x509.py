@@ -263,6 +263,7 @@ class Extensions:
     issuer_key_id: bytes | None = None
     issuer_serial: int | None = None
     issuer_of_issuer: NameKey | None = None
+    is_proxy: bool = False  # a proxy certificate (RFC 3820 §3.8), which no TLS client takes
     unknown_critical: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     """Extensions that cannot be read, or are there twice: nobody builds a path over such a certificate."""
@@ -340,6 +341,10 @@ def _read_distribution_points(found: Extensions, value: bytes) -> None:
     elements(_only(value, _SEQUENCE))
 
 
+def _read_proxy(found: Extensions, value: bytes) -> None:
+    found.is_proxy = True
+
+
 _READERS: dict[str, tuple[str, Callable[[Extensions, bytes], None]]] = {
     "2.5.29.19": ("basicConstraints", _read_basic_constraints),
     "2.5.29.15": ("keyUsage", _read_key_usage),
@@ -350,6 +355,7 @@ _READERS: dict[str, tuple[str, Callable[[Extensions, bytes], None]]] = {
     "2.5.29.14": ("subjectKeyIdentifier", _read_key_id),
     "2.5.29.35": ("authorityKeyIdentifier", _read_authority_key_id),
     "2.5.29.31": ("cRLDistributionPoints", _read_distribution_points),
+    "1.3.6.1.5.5.7.1.14": ("proxyCertInfo", _read_proxy),
 }
 _KNOWN_CRITICAL = {
     *_READERS,

@@ -57,6 +57,7 @@ class Cert:
     ca: bool | None = False  # basicConstraints; None for a certificate without them
     names: tuple[str, ...] = ()  # of the subject alternative name
     common_name: str | bytes | None = None  # its name in the table where None; no subject where empty
+    issuer_name: str | bytes | None = None  # where it is not written as the issuer writes it
     mail: str = ""  # emailAddress in the subject
     kind: str = "ec"  # of key: ec, p384, rsa, rsa1024, ed25519, ed448, dsa
     key: str = ""  # the certificate whose key it shares
@@ -269,7 +270,7 @@ class Forge:
             tlv(0xA0, integer(cert.version - 1)) if cert.version > 1 else b"",
             integer(cert.serial or _serial(own)),
             _algorithm(signing_key, cert.inner_digest) if cert.inner_digest else algorithm,
-            self._name(issuer, by),
+            self._name(issuer, by) if cert.issuer_name is None else name(cert.issuer_name),
             tlv(SEQUENCE, *(asn1_time(AT + dt.timedelta(days=days)) for days in cert.days)),
             self._name(own, cert),
             public_key(self.key(own)),
