@@ -38,9 +38,10 @@ MAX_ATTEMPTS = 20_000
 MAX_PENDING = 100
 
 _HEAD = re.compile(
-    rb"l=(?:trace|traceauth|tracedata|debug|info|warn|error|fatal|print) m=(\"(?:[^\"\\]|\\.)*\"|[^ \"]*)(?= |$)"
+    rb"l=(?:trace|traceauth|tracedata|debug|info|warn|error|fatal|print) "
+    rb"m=(\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|[^ \"]*)(?= |$)"
 ).match
-_PAIR = re.compile(rb" ([A-Za-z][\w.]*)=(\"(?:[^\"\\]|\\.)*\"|[^ ]*)").finditer
+_PAIR = re.compile(rb" ([A-Za-z][\w.]*)=(\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|[^ ]*)").finditer
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 

@@ -56,26 +56,26 @@ _GROUPS = (
     b"|task-manager|task-queue|telemetry|tls|tls-rpt|web-dav|webdav"
 )
 _HEAD = re.compile(
-    rb"(?:TRACE|DEBUG|INFO|WARN|ERROR) +([^()\n]{1,120}) \(((?:" + _GROUPS + rb")\.[a-z0-9-]+)\)(?: +|$)"
+    rb"(?:TRACE|DEBUG|INFO|WARN|ERROR) {1,5}([^()\n]{1,120}) \(((?:" + _GROUPS + rb")\.[a-z0-9-]+)\)(?: +|$)"
 ).match
 _MORE = re.compile(rb"[ \t]+[a-z][A-Za-z0-9]* = ").match
 _PAIR = re.compile(
     rb"(?<!\w)([A-Za-z]\w{0,40}) = "
-    rb"(\"(?:[^\"\\]|\\.)*\"|\[(?:\"(?:[^\"\\]|\\.)*\"|[^\"\]\[=])*\]|[^,\"\[{}]*)( ?[{}])?",
+    rb"(\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|\[(?:\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|[^\"\]\[=])*\]|[^,\"\[{}]*)( ?[{}])?",
     re.DOTALL,
 ).finditer
-_ITEM = re.compile(rb"\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
+_ITEM = re.compile(rb"\"([^\"\\]*+(?:\\.[^\"\\]*+)*+)\"", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 _JSON = re.compile(rb"\s*\{\"").match
 
 _OLD_HEAD = re.compile(
-    rb"(?:TRACE|DEBUG|INFO|WARN|ERROR) +delivery\{([^{}]{0,2000})\}:(?:attempt\{([^{}]{0,2000})\}:)?[^=]{0,200}? "
+    rb"(?:TRACE|DEBUG|INFO|WARN|ERROR) {1,5}delivery\{([^{}]{0,2000})\}:(?:attempt\{([^{}]{0,2000})\}:)?[^=]{0,200}? "
     rb"(?:[\w:]+: )?"
 ).match
 _OLD_PAIR = re.compile(
-    rb"(?<!\w)([a-z_]\w{0,40})=(\"(?:[^\"\\]|\\.)*\"|(?:[^ \"]| (?![a-z_]+=))*)", re.DOTALL
+    rb"(?<!\w)([a-z_]\w{0,40})=(\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|(?:[^ \"]| (?![a-z_]+=))*)", re.DOTALL
 ).finditer
 
 _ENHANCED = re.compile(rb"(?:\d{3}[ -])?([245]\.\d{1,3}\.\d{1,3})\b").match
