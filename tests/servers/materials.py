@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from cryptography import x509
@@ -89,34 +89,32 @@ def _lab_issuer_expired() -> Issued:
     return _issue("Lab late intermediate", lab_root(), days=(-30, -1), authority=True)
 
 
-def issue(kind: str, host: str) -> tuple[Issued, list[Issued]]:
+def issue(kind: str, host: str, key: Key | None = None) -> tuple[Issued, list[Issued]]:
     """Issue a certificate of a kind for a host: the leaf, and the chain as the server sends it."""
     lab = authority("Lab")
     parent = host.partition(".")[2]
+    make = partial(_issue, key=key)
     match kind:
         case "valid" | "leaf_only" | "with_root":
-            leaf = _issue(host, lab, names=(host,))
+            leaf = make(host, lab, names=(host,))
         case "expired":
-            leaf = _issue(host, lab, names=(host,), days=(-20, -1))
+            leaf = make(host, lab, names=(host,), days=(-20, -1))
         case "not_yet_valid":
-            leaf = _issue(host, lab, names=(host,), days=(5, 30))
+            leaf = make(host, lab, names=(host,), days=(5, 30))
         case "wrong_name":
-            leaf = _issue("mail.elsewhere.test", lab, names=("mail.elsewhere.test",))
+            leaf = make("mail.elsewhere.test", lab, names=("mail.elsewhere.test",))
         case "names_domain":
-            leaf = _issue(parent, lab, names=(parent,))
+            leaf = make(parent, lab, names=(parent,))
         case "wildcard":
-            leaf = _issue(f"*.{parent}", lab, names=(f"*.{parent}",))
+            leaf = make(f"*.{parent}", lab, names=(f"*.{parent}",))
         case "cn_only":
-            leaf = _issue(host, lab)
-        case "rsa":
-            key = rsa.generate_private_key(65537, 2048)
-            leaf = _issue(host, lab, names=(host,), key=key)
+            leaf = make(host, lab)
         case "self_signed":
-            leaf = _issue(host, None, names=(host,))
+            leaf = make(host, None, names=(host,))
         case "stranger":
-            leaf = _issue(host, authority("Stranger"), names=(host,))
+            leaf = make(host, authority("Stranger"), names=(host,))
         case "expired_issuer":
-            leaf = _issue(host, _lab_issuer_expired(), names=(host,))
+            leaf = make(host, _lab_issuer_expired(), names=(host,))
         case _:
             raise ValueError(f"no certificate of kind {kind!r}")
     chain = [leaf]
@@ -211,10 +209,14 @@ def write_materials(folder: Path) -> None:
         made.mkdir(parents=True)
     (folder / "ca.pem").write_bytes(lab_root().certificate.public_bytes(Encoding.PEM))
     lines = _domain_lines()
+    issued: dict[str, tuple[Issued, list[Issued]]] = {}
     for listener, address in addresses().items():
         leaf = None
         if listener.certificate and not listener.cname:
-            leaf, chain = issue(listener.certificate, listener.host)
+            key = rsa.generate_private_key(65537, 2048) if listener.certificate_key == "RSA-2048" else None
+            if listener.host not in issued:  # one certificate for all addresses of a host
+                issued[listener.host] = issue(listener.certificate, listener.host, key)
+            leaf, chain = issued[listener.host]
             write_pair(certs, address, leaf, chain)
         lines += _host_lines(listener, address, leaf)
     for row in DOMAINS:

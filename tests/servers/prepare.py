@@ -31,7 +31,7 @@ RECIPE: dict[str, Any] = {
     "layers": {
         "postfix-3.7": ["bookworm", "postfix"],
         "exim": ["bookworm", "exim4-daemon-light"],
-        "opensmtpd": ["bookworm", "opensmtpd"],
+        "opensmtpd": ["forky", "opensmtpd"],
         "dns": ["bookworm", "nsd", "unbound", "ldnsutils"],
         "postfix-3.11": ["forky", "postfix"],
     },

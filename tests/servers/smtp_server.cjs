@@ -1,4 +1,4 @@
-// nodemailer's smtp-server at every address of the world that wants it; each command of a client goes to the log.
+// nodemailer's smtp-server at every address of the world that wants it; it logs connections, commands and TLS.
 "use strict";
 const fs = require("node:fs");
 const settings = JSON.parse(fs.readFileSync(process.argv[2], "utf8"));
@@ -8,8 +8,9 @@ const log = fs.createWriteStream(settings.log, { flags: "a" });
 
 for (const row of settings.rows) {
     const has = (word) => row.settings.includes(word);
+    const write = (text) => log.write(`${row.address} ${text}\n`);
     const say = (entry, text, ...rest) => {
-        if (entry && entry.tnx === "command") log.write(`${row.address} C: ${rest[0] ?? text}\n`);
+        if (entry && entry.tnx === "command") write(`C: ${rest[0] ?? text}`);
     };
     const logger = { level() {}, trace() {}, debug: say, info() {}, warn() {}, error() {}, fatal() {} };
     const server = new SMTPServer({
@@ -22,10 +23,15 @@ for (const row of settings.rows) {
         authMethods: [],
         hideSTARTTLS: has("no_starttls"),
         hideREQUIRETLS: has("no_requiretls"),
+        onSecure(socket, session, done) {
+            write(`TLS: ${socket.getProtocol()} ${socket.getCipher().name}`);
+            done();
+        },
         logger,
     });
-    server.on("error", () => {});
-    // What it never says by itself: the keyword before TLS, and in another spelling.
+    server.on("error", (error) => write(`error: ${error.message}`));
+    server.server.on("connection", () => write("connect"));
+    // What it never says by itself: the keyword before TLS, in another spelling, and slipped in before the handshake.
     server.server.prependListener("connection", () => setImmediate(() => {
         for (const connection of server.connections) {
             if (connection.retold) continue;
@@ -36,7 +42,8 @@ for (const row of settings.rows) {
                     if (!connection.secure && has("plain_requiretls")) lines = [...lines, "REQUIRETLS"];
                     if (has("lower_case")) lines = lines.map((line) => (line === "REQUIRETLS" ? "requiretls x=1" : line));
                 }
-                return send(code, lines, ...rest);
+                send(code, lines, ...rest);
+                if (code === 220 && has("injected") && lines === "Ready to start TLS") connection._socket.write("250 REQUIRETLS\r\n");
             };
         }
     }));

@@ -205,13 +205,19 @@ class World:
                         options["smtpd_tls_security_level"] = "none"
                     case "no_requiretls":
                         options["requiretls_enable"] = "no"
-                    case "no_key":
-                        options["smtpd_tls_chain_files"] = "/world/certs/nowhere.pem"
+                    case "no_ca":  # its TLS library does not come up: 454 to STARTTLS
+                        options["smtpd_tls_CAfile"] = "/world/certs/nowhere.pem"
+                    case "anonymous":
+                        options |= {"smtpd_tls_chain_files": "", "smtpd_tls_cert_file": "none"}
+                    case "client_certificate":
+                        options |= {"smtpd_tls_security_level": "encrypt", "smtpd_tls_req_ccert": "yes"}
+                    case "no_cipher":
+                        options |= {"smtpd_tls_protocols": "TLSv1.2", "tls_medium_cipherlist": "aRSA"}
                     case "tls10":
                         options |= {"smtpd_tls_protocols": "TLSv1", "smtpd_tls_ciphers": "low"}
-                        options["tls_low_cipherlist"] = "ALL:@SECLEVEL=0"
+                        options["tls_low_cipherlist"] = "kRSA:@SECLEVEL=0"
                     case "tls12":
-                        options["smtpd_tls_protocols"] = "TLSv1.2"
+                        options |= {"smtpd_tls_protocols": "TLSv1.2", "tls_eecdh_auto_curves": "secp384r1"}
                     case "reject" | "defer" | "limit":
                         options["smtpd_delay_reject"] = "no"
                         action = f"static:{{{refusals[setting]}}}"

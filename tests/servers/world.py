@@ -44,8 +44,20 @@ class Listener:
     stage: str = "quit"
     reply_code: int | None = None
     requiretls_plain: str = "no"
-    tls_version: str = "TLSv1.3"
+    tls_version: str = "TLSv1.3"  # where it does TLS
+    key_exchange: str = ""  # where the server leaves no choice; its own log tells the others
+    injected: str = ""
     cname: str = ""
+
+    @property
+    def has_address(self) -> bool:
+        """Whether its lookup gives an address; in the broken zone none does."""
+        return not self.host.endswith("broken.test")
+
+    @property
+    def certificate_key(self) -> str:
+        """The key of its certificate."""
+        return "RSA-2048" if "rsa" in self.settings else "EC-P-256"
 
 
 def _tls(
@@ -59,9 +71,14 @@ def _tls(
     *,
     plain: str = "no",
     version: str = "TLSv1.3",
+    key_exchange: str = "",
+    injected: str = "",
+    end: str = "completed quit",
+    reply_code: int | None = None,
 ) -> Listener:
-    """Write a listener that does TLS; `words` are pkix, tlsa_state, dane, requiretls_tls."""
+    """Write a listener that does TLS; `words` are pkix, tlsa_state, dane, requiretls_tls, `end` outcome and stage."""
     pkix, tlsa_state, dane, requiretls = words.split()
+    outcome, stage = end.split()
     return Listener(
         host=f"mx.{label}.test",
         why=why,
@@ -73,8 +90,13 @@ def _tls(
         dane=dane,
         requiretls_tls=requiretls,
         settings=tuple(settings.split()),
+        outcome=outcome,
+        stage=stage,
+        reply_code=reply_code,
         requiretls_plain=plain,
         tls_version=version,
+        key_exchange=key_exchange,
+        injected=injected,
     )
 
 
@@ -175,7 +197,37 @@ LISTENERS: tuple[Listener, ...] = (
     _no_tls(
         "cleartext.signed", "no STARTTLS", P11, "no_starttls", "completed", "quit", "no no -", "3 1 1 leaf"
     ),
-    _no_tls("busy.signed", "454 to STARTTLS", P11, "no_key", "greylisted", "starttls", "unknown no 454"),
+    _no_tls("busy.signed", "454 to STARTTLS", P11, "no_ca", "greylisted", "starttls", "unknown no 454"),
+    _no_tls(
+        "no-cipher.signed",
+        "its ciphers want another key than it has: the handshake breaks",
+        P37,
+        "no_cipher",
+        "tls_failed",
+        "handshake",
+        "failed no -",
+    ),
+    _tls(
+        "closed-shop.signed",
+        "wants a client certificate: TLS comes about, and EHLO inside it is answered by 421",
+        P37,
+        "valid",
+        "",
+        "valid none none unknown",
+        "client_certificate",
+        end="rate_limited ehlo_tls",
+        reply_code=421,
+    ),
+    _tls(
+        "nameless.signed",
+        "no certificate at all",
+        P37,
+        "valid",
+        "",
+        "anonymous none none no",
+        "anonymous",
+        version="TLSv1.2",
+    ),
     _tls(
         "forged.signed", "TLSA changed after signing", P11, "valid", "3 1 1 forged", "valid error error yes"
     ),
@@ -211,7 +263,7 @@ LISTENERS: tuple[Listener, ...] = (
     _tls("both.signed", "DNSSEC, and MTA-STS forbids", P11, "valid", "3 1 1 leaf", "valid usable match yes"),
     # Postfix 3.7 knows nothing of REQUIRETLS.
     _tls("old.signed", "3 0 1", P37, "valid", "3 0 1 leaf", "valid usable match no"),
-    _tls("old-512.signed", "3 1 2", P37, "rsa", "3 1 2 leaf", "valid usable match no"),
+    _tls("old-512.signed", "3 1 2", P37, "valid", "3 1 2 leaf", "valid usable match no", "rsa"),
     _tls("old-full.signed", "3 1 0", P37, "valid", "3 1 0 leaf", "valid usable match no"),
     _tls(
         "old-agile.signed",
@@ -246,10 +298,26 @@ LISTENERS: tuple[Listener, ...] = (
     _tls("old-cn.signed", "name in the CN only", P37, "cn_only", "", "valid none none no"),
     _tls("old-issuer.signed", "expired intermediate", P37, "expired_issuer", "", "expired none none no"),
     _tls(
-        "old-tls10.signed", "TLS 1.0 only", P37, "rsa", "", "valid none none no", "tls10", version="TLSv1.0"
+        "old-tls10.signed",
+        "TLS 1.0 only",
+        P37,
+        "valid",
+        "",
+        "valid none none no",
+        "tls10 rsa",
+        version="TLSv1.0",
+        key_exchange="RSA",
     ),
     _tls(
-        "old-tls12.signed", "TLS 1.2 only", P37, "valid", "", "valid none none no", "tls12", version="TLSv1.2"
+        "old-tls12.signed",
+        "TLS 1.2 only",
+        P37,
+        "valid",
+        "",
+        "valid none none no",
+        "tls12",
+        version="TLSv1.2",
+        key_exchange="P-384",
     ),
     _tls("old-bare.plain", "unsigned, self-signed", P37, "self_signed", "", "self_signed none none no"),
     _no_tls("old-clear.plain", "no STARTTLS", P37, "no_starttls", "completed", "quit", "no no -"),
@@ -324,6 +392,16 @@ LISTENERS: tuple[Listener, ...] = (
         "valid none none yes",
         "lower_case",
     ),
+    _tls(
+        "node-injected.signed",
+        "a reply slipped in between the go-ahead for TLS and TLS",
+        NODE,
+        "valid",
+        "",
+        "valid none none no",
+        "no_requiretls injected",
+        injected="250 REQUIRETLS\\r\\n",
+    ),
     _no_tls("node-clear.signed", "no STARTTLS", NODE, "no_starttls", "completed", "quit", "no no -"),
     _tls("half.signed", "REQUIRETLS at IPv4", NODE, "valid", "3 1 1 leaf", "valid usable match yes"),
     _tls("half.signed", "none at IPv6", NODE, "valid", "", "valid usable match no", "no_requiretls ipv6"),
@@ -397,6 +475,11 @@ DOMAINS: tuple[Domain, ...] = (
     _at("off.signed", "all all all none none none", "requiretls_not_offered"),
     _at("cleartext.signed", "none none none none none none", "no_starttls", "dane_mismatch"),
     _at("busy.signed", "unknown unknown unknown unknown unknown unknown", "unreachable"),
+    _at("no-cipher.signed", "none none none none none none", "tls_failed"),
+    _at("closed-shop.signed", "all all none unknown unknown unknown", "unknown"),
+    _at(
+        "nameless.signed", "all none none none none none", "certificate_unverified", "requiretls_not_offered"
+    ),
     _at("forged.signed", "all all unknown all unknown unknown", "dns_error"),
     _at("astray.signed", _WITHOUT_DANE, ""),
     _at("alias.signed", "all none all all all all", "", host_state="mx_is_cname"),
@@ -555,6 +638,7 @@ DOMAINS: tuple[Domain, ...] = (
     _at("node-early.signed", "all all none none none none", "requiretls_not_offered"),
     _at("node-both.signed", _WITHOUT_DANE, ""),
     _at("node-lower.signed", _WITHOUT_DANE, ""),
+    _at("node-injected.signed", "all all none none none none", "requiretls_not_offered"),
     _at("node-clear.signed", "none none none none none none", "no_starttls"),
     _at("half.signed", "all all all some some some", "", "requiretls_not_offered"),
     # Domains whose MX is another's host, and those without one
