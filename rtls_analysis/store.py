@@ -258,7 +258,7 @@ class SnapshotWriter:
     def _open(self, out: Path) -> None:
         if out.exists() and not out.is_dir():
             raise StoreProblem(f"{out} is a file; give a directory for the snapshot")
-        held = read_manifest(out) if out.exists() and any(out.iterdir()) else None
+        held = read_manifest(out) if is_begun(out) else None
         if held is not None and held.get("scan") != self.manifest.get("scan"):
             differs = _differences(held.get("scan") or {}, self.manifest.get("scan") or {})
             raise StoreProblem(f"{out} holds another scan ({differs}); give a new directory")
@@ -323,6 +323,8 @@ class SnapshotWriter:
             for path in paths:
                 if finished or newest[path.stem.rpartition("-")[0]] != path:
                     self._fold(path, table)
+        if finished:
+            self._drop_doubles("certificates", "sha256")
 
     def _fold(self, path: Path, table: Table) -> None:
         from rtls_analysis.schema import to_arrow
@@ -331,6 +333,19 @@ class SnapshotWriter:
         if rows:
             write_part(_part_of(self.path, path), to_arrow(table, rows))
         path.unlink()
+
+    def _drop_doubles(self, table: str, key: str) -> None:
+        """Keep the first row of each key: several processes, or runs, may have seen the same certificate."""
+        import pyarrow.parquet as pq
+
+        seen: set[str] = set()
+        for part in sorted((self.path / table).glob("part-*.parquet")):
+            is_new: list[bool] = []
+            for value in pq.read_table(part, columns=[key], partitioning=None).column(key).to_pylist():
+                is_new.append(value not in seen)
+                seen.add(value)
+            if not all(is_new):
+                write_part(part, pq.read_table(part, partitioning=None).filter(is_new))
 
     def replacement(self, table: str) -> TableWriter:
         """Begin a whole table anew (the judged tables, when a scan ends)."""
@@ -369,6 +384,14 @@ def _differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
 
 
 # -- Reading -------------------------------------------------------------------------------------------------
+
+
+def is_begun(out: Path) -> bool:
+    """Tell a directory that holds something from one that is not there, or where a kill came before the manifest."""
+    if not out.is_dir():
+        return False
+    first = {_WORK, ROOTS, *(f".{name}.tmp" for name in (ROOTS, MANIFEST))}
+    return any(path.name not in first for path in out.iterdir())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

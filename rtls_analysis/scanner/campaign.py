@@ -27,7 +27,7 @@ from rtls_analysis.scanner.socks import ProxyProblem, parse_proxy
 from rtls_analysis.scanner.targets import ListProblem, Target, make_targets, read_list
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.standards.requiretls import Rules
-from rtls_analysis.store import Snapshot, SnapshotWriter, open_snapshot, read_manifest
+from rtls_analysis.store import Snapshot, SnapshotWriter, is_begun, open_snapshot, read_manifest
 from rtls_analysis.verdicts import rules_record
 
 Domains = Iterable[str | tuple[str, int | None]] | str | os.PathLike[str]
@@ -290,7 +290,7 @@ def _finish(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot:
 
 
 def _is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
-    if not out.is_dir() or not any(out.iterdir()):
+    if not is_begun(out):
         return False
     manifest = read_manifest(out)
     return bool(manifest.get("scan") == identity and manifest.get("state") == "complete")
