@@ -17,6 +17,7 @@ from typing import Any
 
 from rtls_analysis.scanner.addresses import AllowedNetworks, families
 from rtls_analysis.scanner.contacts import ScanStopped
+from rtls_analysis.scanner.descriptors import raise_limit
 from rtls_analysis.scanner.engine import Engine
 from rtls_analysis.scanner.loop import run_sync
 from rtls_analysis.scanner.options import Manners, Options, ScanProblem, Timeouts, make_options
@@ -215,6 +216,7 @@ async def _scan(
     holder: list[Snapshot] | None = None,
 ) -> Snapshot:
     _check(options)
+    raise_limit()
     roots = _roots(options)
     identity = _identity(targets, options, roots)
     if out is not None and _is_finished(out, identity):

@@ -14,6 +14,7 @@ from typing import Any
 
 from rtls_analysis.outcomes import Purpose, SessionOutcome, SessionStage, StsPolicyState
 from rtls_analysis.scanner.addresses import families
+from rtls_analysis.scanner.descriptors import connections_left
 from rtls_analysis.scanner.options import Options
 from rtls_analysis.scanner.policy_fetch import PolicyFetch, fetch_policy
 from rtls_analysis.scanner.politeness import Job, Scheduler, prefix_of
@@ -103,7 +104,7 @@ class Contacts:
         self._context = lax_context()
         self._judge = Judge(options.rules, roots, _not_kept)
         self._scheduler = Scheduler(options.manners)
-        self._at_once = options.concurrency
+        self._at_once = connections_left(options.concurrency)
         self._known: set[bytes] = set()  # certificates stored already
         self._last_visits: dict[int, Callable[[], None]] = {}  # what stores it, should there be no other
         self._doubtful: list[_Doubtful] = []
@@ -354,7 +355,7 @@ class Contacts:
             raise ScanStopped(
                 f"{trouble.strerror or trouble}; mend that, and run the same scan again"
             ) from trouble
-        if trouble.errno in _TOO_MANY:
+        if trouble.errno in _TOO_MANY and now >= self._not_before:  # once for all that failed together
             self._at_once = max(1, min(self._at_once, len(self._tasks)) * 3 // 4)
         self._not_before = now + min(5.0, PATIENCE / 10)
         job.attempts -= 1

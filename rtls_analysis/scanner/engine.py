@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rtls_analysis.outcomes import FeatureState, StsRecordState, TlsaState
+from rtls_analysis.outcomes import FeatureState, SessionOutcome, StsRecordState, TlsaState
 from rtls_analysis.progress import progress_bar
 from rtls_analysis.scanner.addresses import families
 from rtls_analysis.scanner.contacts import PUSHED_BACK, ScanStopped
@@ -201,9 +201,16 @@ class Engine:
             for row in self.writer.stored(LOOKUPS)
             if row.get("policy_host")
         )
-        plan = Planner(self.options, families()).make(
+        reached = families()
+        plan = Planner(self.options, reached).make(
             self.writer.stored("hosts", columns), found, probed=held.probed, fetched=held.fetched
         )
+        unreached = SessionOutcome.FAMILY_UNAVAILABLE
+        if not any(reached) and any(left.outcome is unreached for left in plan.left_alone):
+            raise ScanStopped(
+                "this machine has no route to the Internet, over IPv4 or IPv6; once it has, run the same scan "
+                "again: what was done is kept"
+            )
         judge = Judge(self.options.rules, self.roots, _none_held)
         for left in plan.left_alone:
             row = not_contacted(left.target, left.outcome, left.detail)

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from rtls_analysis.scanner.addresses import AllowedNetworks
 from rtls_analysis.scanner.contacts import PATIENCE, Contacts, ScanStopped
+from rtls_analysis.scanner.descriptors import raise_limit
 from rtls_analysis.scanner.lookups import Lookups
 from rtls_analysis.scanner.loop import new_loop
 from rtls_analysis.scanner.options import Options
@@ -308,6 +309,7 @@ def _portable(problem: BaseException) -> Exception:
 def main() -> None:
     """Run a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scan that started it says when to stop
+    raise_limit()
     answers = sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may write there
     loop = new_loop()
