@@ -73,6 +73,8 @@ def read_comment(text: str) -> Comment:
     >>> read_comment("mx.example.net [IPv6:2001:db8::25]").client.address
     '2001:db8::25'
     """
+    if match := _PLAIN_CLIENT.fullmatch(text):  # nearly all that are not known by their text
+        return Comment(text, client=Client(None, None, _reverse(match[1]), match[2]))
     if _MAY_TELL.match(text) is None and not text.endswith(" encrypted"):
         return Comment(text, client=_read_client(text))
     lead = text[:8].lower()
@@ -120,6 +122,7 @@ _REVERSE = re.compile(r"(?:\S+@)?([\w-]+(?:\.[\w-]+)*)\.? ?(?=\[)|([\w-]+(?:\.[\
 _LOCAL = ("[local]", "[UNIX: ", "[unix socket]")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+_PLAIN_CLIENT = re.compile(rf"(?:([A-Za-z0-9_.-]+) )?\[({_IPV4})\]")
 _ADDRESSES = (
     re.compile(rf"\[(?:({_IPV4})|(?:IPv6:)?([0-9a-f]*:[0-9a-f.:]{{1,44}})(?:%[^\]\s]*)?)\]", re.IGNORECASE),
     re.compile(rf"(?<![\w.:-])({_IPV4})(?![\w.-])()"),
@@ -131,16 +134,20 @@ def _read_client(text: str) -> Client:
     told = text[:512].removeprefix("from ")
     helo = _HELO.search(told)
     reverse = _REVERSE.match(told)
-    reverse_name = (reverse[1] or reverse[2]) if reverse is not None else "unknown"
-    if reverse_name.lower() == "unknown" or not reverse_name.strip("0123456789."):
-        reverse_name = ""
     return Client(
         name=told.split(" ", 1)[0] if text.startswith("from ") else None,
         helo=read_host(helo[1]) if helo is not None else None,
-        reverse=read_host(reverse_name),
+        reverse=_reverse(reverse[1] or reverse[2]) if reverse is not None else None,
         address=read_address(told),
         is_local=any(map(told.__contains__, _LOCAL)),
     )
+
+
+def _reverse(name: str | None) -> str | None:
+    """A DNS name as it stands before an address; `unknown` and the address once more are none."""
+    if name is None or name.lower() == "unknown" or not name.strip("0123456789."):
+        return None
+    return read_host(name)
 
 
 def read_address(text: str) -> str | None:
