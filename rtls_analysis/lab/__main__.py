@@ -171,8 +171,16 @@ def main() -> None:
     def ready(where: dict[str, Any]) -> None:
         print(json.dumps(where), flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="rtls-lab-") as folder:
-        asyncio.run(_serve(world, Path(folder), ready))
+    with tempfile.TemporaryDirectory(prefix="rtls-lab-") as folder, _runner() as runner:
+        runner.run(_serve(world, Path(folder), ready))
+
+
+def _runner() -> asyncio.Runner:
+    try:
+        import uvloop
+    except ImportError:  # an optional dependency
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 if __name__ == "__main__":
