@@ -39,7 +39,10 @@ class Wire:
         if self._tls is not None:
             self._tls.write(data)
             data = self._outgoing.read()
-        self._writer.write(data)
+        try:
+            self._writer.write(data)
+        except RuntimeError:  # uvloop: the handler is closed
+            raise Hangup from None
         await self._writer.drain()
 
     async def receive(self) -> bytes:
@@ -131,7 +134,7 @@ class Wire:
         if self._tls is not None:
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RuntimeError):  # uvloop: the handler is closed
                 self._writer.write(self._outgoing.read())
         if self._writer.transport.get_write_buffer_size() > 1 << 16:
             self._writer.transport.abort()
