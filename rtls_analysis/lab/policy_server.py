@@ -35,7 +35,7 @@ def policy_handler(sts: StsKind, context: MakeContext, domain_of: Callable[[str]
                 return
             await wire.start_tls(context())
             await _answer(wire, sts, domain_of)
-        except (Hangup, OSError, TimeoutError, ssl.SSLError):
+        except (Hangup, OSError, TimeoutError, ssl.SSLError, RuntimeError):  # the last: closed, says uvloop
             pass
         finally:
             wire.hang_up()

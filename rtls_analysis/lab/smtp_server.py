@@ -39,10 +39,7 @@ class Wire:
         if self._tls is not None:
             self._tls.write(data)
             data = self._outgoing.read()
-        try:
-            self._writer.write(data)
-        except RuntimeError:  # uvloop: the handler is closed
-            raise Hangup from None
+        self._writer.write(data)
         await self._writer.drain()
 
     async def receive(self) -> bytes:
@@ -203,7 +200,7 @@ def smtp_handler(kind: ServerKind, host: str, context: MakeContext) -> Handler:
         wire = Wire(reader, writer)
         try:
             await converse(wire, kind, host, context)
-        except (Hangup, OSError, TimeoutError, ssl.SSLError):
+        except (Hangup, OSError, TimeoutError, ssl.SSLError, RuntimeError):  # the last: closed, says uvloop
             pass
         finally:
             wire.hang_up()
