@@ -37,6 +37,7 @@ MAX_PATHS = 8
 MAX_KEPT = 1 << 15  # octets of a chain whose reading is kept: larger ones are made to fill memory
 MAX_NAME_CHECKS = 20_000  # names times name constraints, of one authority of a path
 
+# purposes that OpenSSL takes for a TLS server; anyExtendedKeyUsage is none of them (RFC 5280 §4.2.1.12 allows that)
 _SERVER = {
     "1.3.6.1.5.5.7.3.1",  # serverAuth
     "1.3.6.1.4.1.311.10.3.3",  # server-gated cryptography, of Microsoft and of Netscape
@@ -242,7 +243,7 @@ def _is_candidate(issuer: X509, path: tuple[X509, ...]) -> bool:
         return False
     if wanted.issuer_of_issuer not in (None, issuer.issuer):
         return False
-    return not any(link.subject == issuer.subject and link.key_info == issuer.key_info for link in path)
+    return not any(link.key_info == issuer.key_info and link.subject == issuer.subject for link in path)
 
 
 def _signed(certificate: X509, issuer: X509) -> bool:
@@ -314,7 +315,7 @@ def _problems(links: tuple[X509, ...]) -> Iterator[str]:
         if not _may_sign(link, is_last=depth == last):
             yield f"{title} may not sign certificates"
         if says.path_length is not None and between > says.path_length:
-            yield f"{title} allows {says.path_length} authorities below it, not {between}"
+            yield f"{title} has the path length {says.path_length}, but {between} below it"
         if (says.permitted or says.excluded) and (name := _forbidden_name(link, links[:depth])):
             yield f"the name constraints of {title} forbid {name}"
         between += not link.self_issued
@@ -354,13 +355,16 @@ def _forbidden_name(authority: X509, below: tuple[X509, ...]) -> str:
     names = list(_constrained_names(below))
     if len(names) * (len(permitted) + len(excluded)) > MAX_NAME_CHECKS:
         return "more names than can be compared"
+    wanted = [(tree.base.kind, _folded(tree.base)) for tree in permitted]
+    unwanted = [(tree.base.kind, _folded(tree.base)) for tree in excluded]
+    bounded = {tree.base.kind for tree in (*permitted, *excluded) if tree.bounded}
     for name in names:
         if name is None:
             return "a name that cannot be compared"
-        trees = [tree for tree in (*permitted, *excluded) if tree.base.kind == name.kind]
-        allowed = [_is_within(name, tree.base) for tree in permitted if tree.base.kind == name.kind]
-        denied = [_is_within(name, tree.base) for tree in excluded if tree.base.kind == name.kind]
-        untold = None in allowed or None in denied or any(tree.bounded for tree in trees)
+        given = _folded(name)
+        allowed = {_is_within(kind, given, tree) for kind, tree in wanted if kind == name.kind}
+        denied = {_is_within(kind, given, tree) for kind, tree in unwanted if kind == name.kind}
+        untold = name.kind in bounded or None in allowed | denied
         if untold or True in denied or (allowed and True not in allowed):
             return repr(name.text[:80])
     return ""
@@ -384,31 +388,45 @@ def _constrained_names(below: tuple[X509, ...]) -> Iterator[GeneralName | None]:
             yield GeneralName(NameKind.DNS, host.encode())
 
 
-def _is_within(name: GeneralName, base: GeneralName) -> bool | None:
-    """Tell whether a name lies in a subtree of its kind; None for what cannot be compared."""
-    given, tree = name.value, base.value
+def _folded(name: GeneralName) -> bytes | NameKey:
+    """Give a name, or the base of a subtree, in the form in which they are compared."""
     match name.kind:
+        case NameKind.DIRECTORY:
+            return name_key(directory_name(name))
+        case NameKind.DNS | NameKind.URI:
+            return name.value.lower()
+        case NameKind.MAIL:
+            local, at, host = name.value.rpartition(b"@")
+            return local + at + host.lower()
+    return name.value
+
+
+def _is_within(kind: int, name: bytes | NameKey, tree: bytes | NameKey) -> bool | None:
+    """Tell whether a name lies in a subtree of its kind; None for what cannot be compared."""
+    if isinstance(name, tuple) or isinstance(tree, tuple):
+        return name[: len(tree)] == tree
+    match kind:
         case NameKind.DNS:
-            given, tree = given.lower(), tree.lower()
-            return given.endswith(tree) and (
-                len(tree) in (0, len(given)) or b"." in (tree[:1], given[-len(tree) - 1 : -len(tree)])
+            return name.endswith(tree) and (
+                len(tree) in (0, len(name)) or b"." in (tree[:1], name[-len(tree) - 1 : -len(tree)])
             )
         case NameKind.ADDRESS:
-            half = len(tree) // 2
-            return len(given) == half and all(
-                octet & mask == wanted & mask
-                for octet, wanted, mask in zip(given, tree[:half], tree[half:], strict=True)
-            )
-        case NameKind.DIRECTORY:
-            wanted_name = name_key(directory_name(base))
-            return name_key(directory_name(name))[: len(wanted_name)] == wanted_name
+            return _is_address_within(name, tree)
         case NameKind.MAIL:
-            return _is_mail_within(given, tree)
+            return _is_mail_within(name, tree)
         case NameKind.URI:
-            scheme, slashes, rest = given.partition(b"://")
+            scheme, slashes, rest = name.partition(b"://")
             host = re.split(b"[:/]", rest, maxsplit=1)[0] if slashes and b":" not in scheme else b""
             return _is_host_within(host, tree) if host else None
     return None
+
+
+def _is_address_within(address: bytes, tree: bytes) -> bool | None:
+    half = len(tree) // 2
+    if len(address) not in (4, 16) or len(tree) not in (8, 32):
+        return None
+    octets = zip(address, tree[:half], tree[half:], strict=False)
+    return len(address) == half and all(octet & mask == wanted & mask for octet, wanted, mask in octets)
 
 
 def _is_mail_within(address: bytes, tree: bytes) -> bool | None:
@@ -417,13 +435,12 @@ def _is_mail_within(address: bytes, tree: bytes) -> bool | None:
     if not at:
         return None
     wanted_local, at, wanted_host = tree.rpartition(b"@")
-    if not at:
-        return address.lower().endswith(tree.lower()) if tree[:1] == b"." else host.lower() == tree.lower()
-    return wanted_local in (b"", local) and host.lower() == wanted_host.lower()
+    if at:
+        return wanted_local in (b"", local) and host == wanted_host
+    return address.endswith(tree) if tree[:1] == b"." else host == tree
 
 
 def _is_host_within(host: bytes, tree: bytes) -> bool:
-    host, tree = host.lower(), tree.lower()
     return host.endswith(tree) and len(host) > len(tree) if tree[:1] == b"." else host == tree
 
 

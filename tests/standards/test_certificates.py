@@ -435,11 +435,11 @@ CHAINS: list[tuple[str, str, str, str, str]] = [
     ("leaf of version 1", "v1_leaf mid", "root", "valid", ""),
     # path length
     ("path length 0, leaf below", "of_zero zero", "root", "valid", ""),
-    ("path length 0, authority below", "of_below_zero below_zero zero", "root", "untrusted", "allows 0 authorities"),
+    ("path length 0, authority below", "of_below_zero below_zero zero", "root", "untrusted", "has the path length 0, but 1 below it"),
     ("path length 0, self-issued below", "of_self_issued self_issued zero", "root", "valid", ""),
     ("path length 0, authority as leaf", "ca_leaf zero", "root", "untrusted", "not for TLS servers (key usage)"),
     ("path length 1, one below", "of_below_one below_one", "one", "valid", ""),
-    ("path length 1, two below", "of_two_below_one two_below_one below_one", "one", "untrusted", "allows 1 authorities"),
+    ("path length 1, two below", "of_two_below_one two_below_one below_one", "one", "untrusted", "has the path length 1, but 2 below it"),
     ("path length without authority", "leaf_with_length mid", "root", "valid", ""),
     # purposes
     ("for servers", "server mid", "root", "valid", ""),
