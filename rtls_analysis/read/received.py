@@ -43,7 +43,7 @@ def read_received(
     paths
         Messages, mbox, Maildir or other folders, globs, open binary files, `-` for standard input; packed or not.
     minimum_tls
-        The lowest TLS version with which a hop could be REQUIRETLS, ``TLSv1.2`` as in RFC 8689 §2 with BCP 195.
+        The lowest TLS version with which a hop could be REQUIRETLS; below ``TLSv1.2`` BCP 195 forbids.
     progress
         Whether to show a progress bar.
 

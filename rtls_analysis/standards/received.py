@@ -26,6 +26,7 @@ from rtls_analysis.standards.received_comments import (
 )
 
 MAX_FIELD = 8192  # characters that are read; more than any server writes
+MAX_COMMENT = 1024
 TLS_VERSIONS = ("SSLv3", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")  # the weakest first
 
 
@@ -221,7 +222,7 @@ def _clauses(text: str) -> tuple[list[_Clause], list[Comment]]:
             wants_value = token != ";"
             continue
         if token[0] == "(" and token != "(":
-            comment = read_comment(token[1:-1])
+            comment = read_comment(token[1:-1][:MAX_COMMENT])
             (told if comment.client is None else comments).append(comment)
         elif token not in _LONE_SIGNS:
             words.append(token)
@@ -336,21 +337,8 @@ def _names_tls(clauses: Sequence[_Clause]) -> bool:
 
 # -- who wrote it --------------------------------------------------------------------------------------------
 
-NAMES_TLS = frozenset(
-    {
-        "chasquid",
-        "exim",
-        "google",
-        "haraka",
-        "kumomta",
-        "maddy",
-        "mox",
-        "opensmtpd",
-        "postfix",
-        "sendmail",
-        "stalwart",
-    }
-)
+NAMES_TLS = frozenset({"chasquid", "exim", "google", "haraka", "kumomta", "maddy", "mox", "opensmtpd", "postfix",
+                       "sendmail", "stalwart"})  # fmt: skip
 """Servers that name TLS wherever there is any, by protocol word, clause or comment: their silence means cleartext."""
 
 _POSTFIX_NAMES_TLS_SINCE = datetime(2010, 1, 1, tzinfo=UTC)

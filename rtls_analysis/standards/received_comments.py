@@ -55,7 +55,7 @@ _COLONS = re.compile(  # Exim, OpenSMTPD, KumoMTA
 _BARE = re.compile(rf"({_VERSION})(?: ([A-Z0-9][A-Za-z0-9_+-]+))?", re.IGNORECASE)  # Exim, mox
 _LISTED = re.compile(rf"TLS: ?({_VERSION}), ?(\d+) ?bits, ?([^\s,]+)")  # Courier, McAfee
 _OVER = re.compile(rf"over [A-Z]+, (?:({_VERSION})|plain text!)")  # chasquid
-_ENCRYPTED = re.compile(r"(\S+) encrypted")  # qmail
+_ENCRYPTED = re.compile(r"(?:([A-Z0-9]+[-_][A-Za-z0-9_-]+)|TLS|SSL) encrypted")  # qmail
 _CERTIFICATE = re.compile(r"(?:no )?client (?:certificate|did not present|cn|rpk)\b", re.IGNORECASE)
 _LOGIN = re.compile(r"auth(?:enticated\b|: )|\S+ authenticated user ", re.IGNORECASE)
 _MAY_TELL = re.compile(  # how all of these begin: it spares the other comments a dozen tries
@@ -95,7 +95,7 @@ def read_comment(text: str) -> Comment:
     if match := _OVER.match(text):
         return Comment(text, match[1] is not None, match[1])
     if match := _ENCRYPTED.fullmatch(text):
-        return Comment(text, True, cipher=match[1] if match[1] not in ("TLS", "SSL") else None)
+        return Comment(text, True, cipher=match[1])
     if text.lower() == "requiretls":
         return Comment(text, has_requiretls=True)
     if _CERTIFICATE.match(text):

@@ -253,6 +253,11 @@ SHAPES: list[tuple[str, str, dict[str, Any]]] = [
         {"tls": "none", "cipher": None, "with_protocol": "ESMTP"},
     ),
     (
+        "a client that greets with a word of TLS",
+        "from unknown (HELO encrypted) (192.0.2.25) by b.example with SMTP",
+        {"tls": "unknown", "cipher": None, "helo_name": "encrypted"},
+    ),
+    (
         "a client that greets with words of a Received field",
         "from a with ESMTPS cipher=X-Y (unknown [192.0.2.1]) by mx.example (Postfix) with ESMTP id 1",
         {"tls": "none", "with_protocol": "ESMTP", "from_address": "192.0.2.1"},
