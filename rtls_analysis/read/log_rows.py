@@ -206,7 +206,12 @@ class Coverage:
             self.warn(text)
 
     def as_dict(
-        self, *, rows: Mapping[str, int], files: Mapping[str, str], time: Mapping[str, Any]
+        self,
+        *,
+        rows: Mapping[str, int],
+        files: Mapping[str, str],
+        time: Mapping[str, Any],
+        samples: bool = True,
     ) -> dict[str, Any]:
         """The whole as JSON-able values."""
         foreign = sum(skip.count for reason, skip in self.skipped.items() if reason in FOREIGN)
@@ -216,7 +221,7 @@ class Coverage:
             "lines_matched": self.lines_read + self.repeated - foreign,
             "understood": {kind: count for kind, count in sorted(self.understood.items()) if count},
             "skipped": {
-                reason: {"count": skip.count, "samples": list(skip.samples)}
+                reason: {"count": skip.count, "samples": list(skip.samples) if samples else []}
                 for reason, skip in sorted(self.skipped.items(), key=lambda item: (-item[1].count, item[0]))
                 if skip.count
             },

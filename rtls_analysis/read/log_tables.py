@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.outcomes import TlsLevel
@@ -23,6 +24,7 @@ WIDTHS = {DELIVERIES.name: len(Delivery._fields), CONNECTIONS.name: len(Connecti
 _RELAY = re.compile(rb"([^\[]*)\[(?:IPv6:)?([^\]]*)\](?::(\d{1,5}))?").fullmatch
 
 
+@lru_cache(maxsize=20_000)
 def relay_of(text: bytes) -> Relay:
     """A next hop as ``host[address]:port``; ``none`` is none, and ``host[/socket]`` has no address.
 

@@ -5,9 +5,10 @@ Each reads one file or many, packed or not, in rotated sets; the mail server is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import tzinfo
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,45 +16,27 @@ from rtls_analysis.progress import progress_bar
 from rtls_analysis.read.lines import read_blocks
 from rtls_analysis.read.log_engine import LogEngine, make_readers
 from rtls_analysis.read.log_files import Intake, LogFile, LogPath, find_log_files
+from rtls_analysis.read.log_output import TableFile
 from rtls_analysis.read.log_rows import Sink
 from rtls_analysis.read.log_tables import WIDTHS, Services, finish_table, rows_table
 from rtls_analysis.read.log_time import Clock, first_year, zone_of
+from rtls_analysis.read.pseudonyms import Pseudonyms, read_pseudonyms
 from rtls_analysis.schema import CONNECTIONS, DELIVERIES, MailReader, Table, from_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-PART_ROWS = 50_000
-PART_BYTES = 256 << 20  # of texts that no real log has
+    from rtls_analysis.read.log_summary import LogSummary
+
+PART_ROWS = 25_000
 
 
 class LogReading:
     """One pass over log files: iterate for parts, as (table, Arrow table of exactly its columns).
 
     Parts have `PART_ROWS` rows; the last one of each table that was asked for has the rest, also if that is none.
-
-    Parameters
-    ----------
-    paths
-        Files, globs, folders, open binary files, `-` for standard input; one or many.
-    tables
-        Which tables are wanted.
-    mta
-        A mail server's name (`MailReader`) where only its lines are to be read, else `auto`.
-    timezone
-        Zone of stamps that carry none; by default that of this machine.
-    year
-        Year of the first line, where stamps carry none; by default worked out.
-    progress
-        Whether a bar is shown.
-
-    Raises
-    ------
-    FileNotFoundError
-        A path names nothing, or a glob finds nothing.
-    ValueError
-        There is no such mail server, time zone or year.
+    The parameters are those of `read_logs`.
     """
 
     def __init__(
@@ -64,18 +47,25 @@ class LogReading:
         mta: str = "auto",
         timezone: str | tzinfo | None = None,
         year: int | None = None,
-        progress: bool = False,
+        pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
+        domains_too: bool = False,
+        progress: bool = True,
     ) -> None:
-        self._only = _reader_name(mta)
+        only = _reader_name(mta)
         if year is not None and not 1970 <= year <= 9998:
             raise ValueError(f"no year {year!r}: give one from 1970 on, as 2026")
         self._year = year
         self._clock = Clock(zone_of(timezone))
+        self._pseudonyms = (
+            read_pseudonyms(pseudonymise, domains_too=domains_too)
+            if isinstance(pseudonymise, (str, os.PathLike))
+            else pseudonymise
+        )
         self._sets = find_log_files(paths)
         self._tables = tuple(tables)
         self._progress = progress
         self._sink = Sink(self._clock, connections=CONNECTIONS in self._tables)
-        self._engine = LogEngine(self._sink, make_readers(self._sink, self._only))
+        self._engine = LogEngine(self._sink, make_readers(self._sink, only))
         self._services = Services()
         self._intake = Intake()
         self._rows = {DELIVERIES.name: self._sink.deliveries, CONNECTIONS.name: self._sink.connections}
@@ -84,8 +74,9 @@ class LogReading:
         self._years: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[tuple[Table, pa.Table]]:
+        total = _bytes_of(self._sets)
         with progress_bar(
-            total=_bytes_of(self._sets), label="logs", unit="B", unit_scale=True, shown=self._progress
+            total=total, label="logs", unit="B", unit_scale=True, unit_divisor=1024, shown=self._progress
         ) as bar:
             for files in self._sets:
                 self._start_set(files)
@@ -103,21 +94,22 @@ class LogReading:
         guess = first_year(files, self._year)
         if guess is not None:
             self._clock.start(guess.year, guess.not_after)
-            self._years[files[-1].name] = f"{guess.year}: {guess.rule}"
+            self._years[files[-1].name] = f"{guess.year}, {guess.rule}"
         self._engine.start_set()
 
     @property
     def coverage(self) -> dict[str, Any]:
-        """What was read so far, and what was made of it."""
+        """What was read so far, and what was made of it; without samples of lines where names are to be hidden."""
         zone = self._clock.zone
         return self._sink.coverage.as_dict(
             rows=self._given,
             files=self._intake.problems,
             time={
-                "timezone": "that of the machine" if zone is None else str(zone),
-                "year_of_first_line": self._years,
+                "timezone": "that of this machine" if zone is None else str(zone),
+                "years": self._years,
                 "an_hour_came_twice": self._clock.met_twice,
             },
+            samples=self._pseudonyms is None,
         )
 
     # -- parts ---------------------------------------------------------------------------------------------
@@ -142,13 +134,13 @@ class LogReading:
         import pyarrow as pa
 
         whole = pa.concat_tables(self._held[table.name])
-        part = whole if size is None else whole.slice(0, size)
         self._held[table.name] = [] if size is None else [whole.slice(size)]
-        return part
+        return whole if size is None else whole.slice(0, size)
 
     def _part(self, table: Table, part: pa.Table) -> tuple[Table, pa.Table]:
         self._given[table.name] += part.num_rows
-        return table, finish_table(table, part, self._engine.places, self._services)
+        part = finish_table(table, part, self._engine.places, self._services)
+        return table, part if self._pseudonyms is None else self._pseudonyms.apply(part)
 
 
 def _reader_name(mta: str) -> MailReader | None:
@@ -161,13 +153,54 @@ def _reader_name(mta: str) -> MailReader | None:
 
 
 def _bytes_of(sets: list[list[LogFile]]) -> int | None:
-    files = [file for members in sets for file in members]
-    if any(file.path is None for file in files):
-        return None
-    return sum(Path(str(file.path)).stat().st_size for file in files)
+    paths = [file.path for files in sets for file in files]
+    return None if None in paths else sum(path.stat().st_size for path in paths if path is not None)
 
 
 # -- what users call ------------------------------------------------------------------------------------------
+
+
+def iter_logs(
+    paths: LogPath | Iterable[LogPath],
+    *,
+    table: str = "deliveries",
+    mta: str = "auto",
+    timezone: str | tzinfo | None = None,
+    year: int | None = None,
+    pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
+    domains_too: bool = False,
+    progress: bool = True,
+) -> Iterator[pd.DataFrame]:
+    """Read as `read_logs` does, in frames of 25,000 rows: bounded memory, whatever the size.
+
+    There is at least one frame. The coverage of each counts all that was read up to its end.
+
+    Parameters
+    ----------
+    table
+        ``deliveries`` or ``connections``; the others are those of `read_logs`.
+    """
+    tables = {one.name: one for one in (DELIVERIES, CONNECTIONS)}
+    if table not in tables:
+        raise ValueError(f"logs have no table {table!r}: there are {' and '.join(tables)}")
+    reading = LogReading(
+        paths,
+        (tables[table],),
+        mta=mta,
+        timezone=timezone,
+        year=year,
+        pseudonymise=pseudonymise,
+        domains_too=domains_too,
+        progress=progress,
+    )
+    return _frames(reading)
+
+
+def _frames(reading: LogReading) -> Iterator[pd.DataFrame]:
+    for table, part in reading:
+        frame = from_arrow(table, part)
+        frame.attrs["coverage"] = reading.coverage
+        yield frame
 
 
 def read_logs(
@@ -176,9 +209,51 @@ def read_logs(
     mta: str = "auto",
     timezone: str | tzinfo | None = None,
     year: int | None = None,
+    pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
+    domains_too: bool = False,
+    progress: bool = True,
 ) -> pd.DataFrame:
-    """Read logs of any mail servers into `deliveries`."""
-    return _frame(paths, DELIVERIES, mta=mta, timezone=timezone, year=year)
+    """Read logs of any mail servers, also of several in one file: one row of `deliveries` per attempt and recipient.
+
+    Parameters
+    ----------
+    paths
+        Files, plain or packed (gzip, xz, zstd, bzip2), globs, folders, open binary files, `-` for standard input;
+        one or many. Files of a rotated set (``mail.log.2.gz``, ``mail.log.1``, ``mail.log``) are read oldest first,
+        as one.
+    mta
+        A mail server's name where only its lines are to be read, as ``postfix``; by default each line is recognised
+        by its form.
+    timezone
+        Zone of stamps that carry none, as ``Europe/Berlin``; by default that of this machine.
+    year
+        Year of the first line, where stamps carry none. By default worked out from the date in the file's name, or
+        else from the time it was last changed, and from the months that pass.
+    pseudonymise
+        File with a secret key of 16 bytes or more: local parts are replaced by keyed hashes, in texts too.
+    domains_too
+        Replace domains, host names and addresses of hosts as well.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `schema.DELIVERIES`. ``attrs["coverage"]`` tells how many lines were read, what was understood, and
+        what was skipped, by reason.
+
+    Raises
+    ------
+    FileNotFoundError
+        A path names nothing, or a glob finds nothing.
+    ValueError
+        There is no such mail server or time zone, or the key is too short.
+
+    Notes
+    -----
+    Interrupted, it raises `KeyboardInterrupt`; `iter_logs` keeps what was read until then.
+    """
+    return _whole(DELIVERIES, locals())
 
 
 def read_connections(
@@ -187,30 +262,106 @@ def read_connections(
     mta: str = "auto",
     timezone: str | tzinfo | None = None,
     year: int | None = None,
+    pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
+    domains_too: bool = False,
+    progress: bool = True,
 ) -> pd.DataFrame:
-    """Read logs of any mail servers into `connections`."""
-    return _frame(paths, CONNECTIONS, mta=mta, timezone=timezone, year=year)
+    """Read logs into `connections`: one row per outbound connection or TLS attempt that they tell of.
+
+    A first MX host whose TLS failed leaves no delivery attempt, only this. The parameters are those of `read_logs`.
+    """
+    return _whole(CONNECTIONS, locals())
 
 
-def iter_logs(
-    paths: LogPath | Iterable[LogPath], *, table: str = "deliveries", **options: Any
-) -> Iterator[pd.DataFrame]:
-    """Read logs part by part."""
-    wanted = {one.name: one for one in (DELIVERIES, CONNECTIONS)}[table]
-    reading = LogReading(paths, (wanted,), **options)
-    for _table, part in reading:
-        frame = from_arrow(wanted, part)
-        frame.attrs["coverage"] = reading.coverage
-        yield frame
-
-
-def _frame(paths: LogPath | Iterable[LogPath], table: Table, **options: Any) -> pd.DataFrame:
+def _whole(table: Table, options: Mapping[str, Any]) -> pd.DataFrame:
     import pyarrow as pa
 
-    reading = LogReading(paths, (table,), **options)
+    options = dict(options)
+    reading = LogReading(options.pop("paths"), (table,), **options)
     frame = from_arrow(table, pa.concat_tables([part for _table, part in reading]))
     frame.attrs["coverage"] = reading.coverage
     return frame
 
 
-read_postfix = partial(read_logs, mta="postfix")
+def write_logs(
+    paths: LogPath | Iterable[LogPath],
+    deliveries: str | os.PathLike[str] | None = None,
+    connections: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> tuple[LogSummary, dict[str, Any]]:
+    """Read logs into files, in bounded memory, and sum up.
+
+    Parameters
+    ----------
+    paths
+        As for `read_logs`.
+    deliveries, connections
+        Files to write, ending in ``.parquet`` (with the coverage in its metadata), ``.csv`` or ``.jsonl``.
+    options
+        The other parameters of `read_logs`.
+
+    Returns
+    -------
+    tuple
+        The summary of the deliveries, and the coverage.
+
+    Raises
+    ------
+    StoreProblem
+        A file to write has another ending.
+    """
+    from rtls_analysis.read.log_summary import LogSummary
+
+    targets = {DELIVERIES: deliveries, CONNECTIONS: connections}
+    tables = (DELIVERIES,) if connections is None else (DELIVERIES, CONNECTIONS)
+    reading = LogReading(paths, tables, **options)
+    summary = LogSummary()
+    with ExitStack() as stack:
+        files = {
+            table.name: stack.enter_context(TableFile(Path(path), table))
+            for table, path in targets.items()
+            if path is not None
+        }
+        try:
+            for table, part in reading:
+                if table is DELIVERIES:
+                    summary.add(from_arrow(table, part))
+                if table.name in files:
+                    files[table.name].write(part)
+        finally:
+            for file in files.values():
+                file.coverage = reading.coverage
+    return summary, reading.coverage
+
+
+def _only(mta: MailReader) -> Callable[..., pd.DataFrame]:
+    """`read_logs` for one mail server."""
+
+    def read(
+        paths: LogPath | Iterable[LogPath],
+        *,
+        timezone: str | tzinfo | None = None,
+        year: int | None = None,
+        pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
+        domains_too: bool = False,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        return _whole(DELIVERIES, {**locals(), "mta": mta})
+
+    read.__name__ = read.__qualname__ = f"read_{mta}"
+    read.__doc__ = (
+        f"Read the lines of {mta} in logs into `deliveries`, as `read_logs` does; pass over all others."
+    )
+    return read
+
+
+read_postfix = _only(MailReader.POSTFIX)
+read_exim = _only(MailReader.EXIM)
+read_sendmail = _only(MailReader.SENDMAIL)
+read_opensmtpd = _only(MailReader.OPENSMTPD)
+read_haraka = _only(MailReader.HARAKA)
+read_exchange = _only(MailReader.EXCHANGE)
+read_mox = _only(MailReader.MOX)
+read_maddy = _only(MailReader.MADDY)
+read_stalwart = _only(MailReader.STALWART)
+read_qmail = _only(MailReader.QMAIL)
