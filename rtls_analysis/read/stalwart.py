@@ -12,18 +12,12 @@ implicit TLS, whose success is not logged. Nothing is logged about REQUIRETLS.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rtls_analysis.outcomes import Action, TlsLevel, TlsOutcome
-from rtls_analysis.read.attempts import (
-    CLEAR_TLS,
-    make_room,
-    tls_of_failure,
-    tls_version,
-)
+from rtls_analysis.read.attempts import CLEAR_TLS, make_room, tls_of_failure, tls_version
 from rtls_analysis.read.lines import stamp_end
 from rtls_analysis.read.log_rows import (
     NO_RELAY,
@@ -40,49 +34,26 @@ from rtls_analysis.read.log_rows import (
     domain_of,
     readable,
 )
+from rtls_analysis.read.stalwart_events import (
+    MAX_TEXT,
+    Event,
+    event_head,
+    json_event,
+    key_line,
+    keys_of,
+    old_event,
+    old_head,
+)
 from rtls_analysis.read.tls_texts import classify
 from rtls_analysis.schema import MailReader
 
 MAX_MESSAGES = 20_000
 MAX_RECIPIENTS = 10_000  # of one message
 MAX_ATTEMPTS = 20_000
-MAX_TEXT = 65_536  # of one line; whatever is behind it is not looked at
+MAX_KEYS = 100  # of an event with a line for each
 
 _TAGS = frozenset({b"stalwart", b"stalwart-mail", b"stalwart-smtp", b"stalwart-mta"})
-_GROUPS = (
-    b"acme|ai|arc|auth|calendar|cluster|config|dane|delivery|dkim|dmarc|dns|eval|housekeeper|http|imap|incoming-report"
-    b"|iprev|jmap|limit|mail-auth|mailauth|manage|manage-sieve|message-ingest|milter|mta-hook|mta-sts|network"
-    b"|outgoing-report|pop3|purge|push-subscription|queue|registry|resource|security|server|sieve|smtp|spam|spf|store"
-    b"|task-manager|task-queue|telemetry|tls|tls-rpt|web-dav|webdav"
-)
-_HEAD = re.compile(
-    rb"(?:TRACE|DEBUG|INFO|WARN|ERROR) {1,5}([^()\n]{1,120}) \(((?:" + _GROUPS + rb")\.[a-z0-9-]+)\)(?: +|$)"
-).match
-_MORE = re.compile(rb"[ \t]+[a-z][A-Za-z0-9]* = ").match
-_PAIR = re.compile(
-    rb"(?<!\w)([A-Za-z]\w{0,40}) = "
-    rb"(\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|\[(?:\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|[^\"\]\[=])*\]|[^,\"\[{}]*)( ?[{}])?",
-    re.DOTALL,
-).finditer
-_ITEM = re.compile(rb"\"([^\"\\]*+(?:\\.[^\"\\]*+)*+)\"", re.DOTALL)
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
-_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
-_JSON = re.compile(rb"\s*\{\"").match
-
-_OLD_HEAD = re.compile(
-    rb"(?:TRACE|DEBUG|INFO|WARN|ERROR) {1,5}delivery\{([^{}]{0,2000})\}:(?:attempt\{([^{}]{0,2000})\}:)?[^=]{0,200}? "
-    rb"(?:[\w:]+: )?"
-).match
-_OLD_PAIR = re.compile(
-    rb"(?<!\w)([a-z_]\w{0,40})=(\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|(?:[^ \"]| (?![a-z_]+=))*)", re.DOTALL
-).finditer
-
-_ENHANCED = re.compile(rb"(?:\d{3}[ -])?([245]\.\d{1,3}\.\d{1,3})\b").match
-_OLD_REPLY = re.compile(
-    rb"Code: (\d{3}), Enhanced code: (\d\.\d{1,3}\.\d{1,3}), Message: (.*)", re.DOTALL
-).search
-_CODE = re.compile(rb"[2-5]\d\d").fullmatch
 _RUSTLS = (
     (re.compile(rb"notvalidforname|not valid for (?:name|any)"), TlsOutcome.CERTIFICATE_HOST_MISMATCH),
     (re.compile(rb"\bexpired|notvalidyet|not valid yet"), TlsOutcome.CERTIFICATE_EXPIRED),
@@ -138,39 +109,9 @@ _RECIPIENTS = frozenset(
     {b"delivery.delivered", b"delivery.rcpt-to-rejected", b"delivery.rcpt-to-failed", b"delivery.failed",
      b"delivery.dsn-success", b"delivery.dsn-temp-fail", b"delivery.dsn-perm-fail"}
 )  # fmt: skip
+_NOTICES = frozenset({b"delivery.dsn-success", b"delivery.dsn-temp-fail", b"delivery.dsn-perm-fail"})
 _WANTED = _NOTES | _RECIPIENTS | _ENDS | frozenset(_FAILURES) | frozenset(_STRICT_FAILURES)
-
-# (context, event) of the old form, and what the event is called since.
-_OLD_EVENTS = {
-    (b"rcpt", b"delivered"): b"delivery.delivered",
-    (b"rcpt", b"rejected"): b"delivery.rcpt-to-rejected",
-    (b"rcpt", b"failed"): b"delivery.rcpt-to-failed",
-    (b"message", b"rejected"): b"delivery.message-rejected",
-    (b"message", b"failed"): b"delivery.message-rejected",
-    (b"sender", b"rejected"): b"delivery.mail-from-rejected",
-    (b"ehlo", b"rejected"): b"delivery.ehlo-rejected",
-    (b"auth", b"failed"): b"delivery.auth-failed",
-    (b"greeting", b"invalid"): b"delivery.greeting-failed",
-    (b"tls", b"unavailable"): b"delivery.start-tls-unavailable",
-    (b"tls", b"failed"): b"delivery.start-tls-error",
-    (b"tls", b"disabled"): b"delivery.start-tls-disabled",
-    (b"connect", b"success"): b"delivery.connect",
-    (b"connect", b"failed"): b"delivery.connect-error",
-    (b"dns", b"mx-lookup-failed"): b"delivery.mx-lookup-failed",
-    (b"dns", b"ip-lookup-failed"): b"delivery.ip-lookup-failed",
-    (b"dns", b"null-mx"): b"delivery.null-mx",
-    (b"sts", b"policy-error"): b"mta-sts.not-authorized",
-    (b"sts", b"policy-fetch-failure"): b"mta-sts.policy-fetch-error",
-    (b"dane", b"authenticated"): b"dane.authentication-success",
-    (b"dane", b"auth-failure"): b"dane.authentication-failure",
-    (b"dane", b"no-tlsa-records"): b"dane.tlsa-record-invalid",
-    (b"dane", b"tlsa-dnssec-missing"): b"dane.tlsa-record-not-dnssec-signed",
-    (b"dane", b"tlsa-missing"): b"dane.tlsa-record-not-found",
-    (b"queue", b"requeue"): b"queue.rescheduled",
-    (b"queue", b"completed"): b"delivery.completed",
-}
-
-Pairs = dict[bytes, Any]  # bytes, or a list of bytes
+_UNTIMED = _ENDS | {b"delivery.attempt-start", b"delivery.domain-delivery-start", b"delivery.connect"}
 
 
 class Failure(NamedTuple):
@@ -220,6 +161,29 @@ class Attempt:
         self.open: Connection | None = None
         self.shown = False  # there is a row of the connection at hand
 
+    def forget_connection(self) -> None:
+        """The next event is about another host."""
+        self.relay, self.tls, self.sts, self.shown = NO_RELAY, UNKNOWN_TLS, False, False
+
+    def fail(self, failure: Failure) -> None:
+        """Note how it went with the domain at hand."""
+        make_room(self.domains, MAX_RECIPIENTS)
+        self.domains[self.domain] = failure
+
+    def has_row(self, recipient: bytes) -> bool:
+        """Whether a recipient has its row of this attempt, or its last one."""
+        return recipient in self.told or recipient in self.message.done
+
+    def failure_of(self, recipient: bytes) -> Failure | None:
+        """What the attempt came to for a recipient: by an event of its own, else by one of its domain."""
+        failure = self.results.get(recipient)
+        if failure is None and self.domains:
+            domain = recipient.rpartition(b"@")[2].lower()
+            failure = (
+                self.domains.get(domain) or self.domains.get(domain_of(recipient)) or self.domains.get(None)
+            )
+        return failure
+
 
 class StalwartReader:
     """Stalwart events to rows, from any number of hosts."""
@@ -230,8 +194,8 @@ class StalwartReader:
         self.sink = sink
         self.messages: dict[tuple[bytes, bytes], Message] = {}
         self.attempts: dict[tuple[bytes, bytes, bytes], Attempt] = {}
-        # An event of the form with a line for each key: source, event, description, place, time, keys.
-        self.unfinished: tuple[Source, bytes, bytes, int, int | None, list[bytes]] | None = None
+        # An event with a line for each key: its source, itself without keys, and the lines so far.
+        self.unfinished: tuple[Source, Event, list[bytes]] | None = None
 
     def source(self, host: bytes, tag: bytes, pid: bytes, text: bytes) -> Source | None:
         """The handler of ``stalwart[12]``."""
@@ -240,7 +204,7 @@ class StalwartReader:
     def raw(self, source: Source, line: bytes, start: int, number: int) -> bool:
         """A line of one of the own forms."""
         if self.unfinished is not None:
-            if _MORE(line, start) and self.unfinished[0] is source:
+            if key_line(line, start) and self.unfinished[0] is source:
                 self._more(line, start)
                 return True
             self._end_unfinished()
@@ -249,9 +213,9 @@ class StalwartReader:
         if b"\x1b[" in line:
             line = line[:start] + _COLOUR.sub(b"", line[start:])
         begin = stamp_end(line, start)
-        if (head := _HEAD(line, begin)) is not None:
-            self._event(source, line, head, number)
-        elif (head := _OLD_HEAD(line, begin)) is not None:
+        if (head := event_head(line, begin)) is not None:
+            self._text(source, line, head, number)
+        elif (head := old_head(line, begin)) is not None:
             self._old(source, line, head, number)
         else:
             return False
@@ -270,309 +234,221 @@ class StalwartReader:
 
     def _line(self, source: Source, line: bytes, start: int, number: int) -> None:
         if not self.raw(source, line, start, number):
-            self.sink.coverage.skip("stalwart: no event of a delivery", line)
+            self._skip(line)
 
-    def _event(self, source: Source, line: bytes, head: re.Match[bytes], number: int) -> None:
-        description, event = head.groups()
-        if event not in _WANTED:
-            self.sink.coverage.skip("stalwart: no event of a delivery", line)
+    def _skip(self, line: bytes) -> None:
+        self.sink.coverage.skip("stalwart: no event of a delivery", line)
+
+    def _text(self, source: Source, line: bytes, head: re.Match[bytes], number: int) -> None:
+        title, name = head.groups()
+        if name not in _WANTED:
+            self._skip(line)
             return
         self.sink.count("stalwart event")
-        at = self.sink.clock.at(line)
+        at = self.sink.clock.at(line) if name not in _UNTIMED else None
+        event = Event(name, title, {}, number, at, source.pid or None)
         if head.end() == len(line):
-            self.unfinished = (source, event, description, number, at, [])
-            return
-        pairs = _pairs(line[head.end() : head.end() + MAX_TEXT])
-        self._handle(source, event, description, pairs, number, at)
+            self.unfinished = (source, event, [])
+        else:
+            self._handle(source, event._replace(keys=keys_of(line[head.end() :])))
 
     def _more(self, line: bytes, start: int) -> None:
         self.sink.count("stalwart continuation")
-        if self.unfinished is not None and len(self.unfinished[5]) < 100:
-            self.unfinished[5].append(line[start : start + MAX_TEXT].strip())
+        if self.unfinished is not None and len(self.unfinished[2]) < MAX_KEYS:
+            self.unfinished[2].append(line[start : start + MAX_TEXT].strip())
 
     def _end_unfinished(self) -> None:
-        if self.unfinished is None:
-            return
-        source, event, description, number, at, lines = self.unfinished
-        self.unfinished = None
-        self._handle(source, event, description, _pairs(b", ".join(lines)[:MAX_TEXT]), number, at)
+        if self.unfinished is not None:
+            source, event, lines = self.unfinished
+            self.unfinished = None
+            self._handle(source, event._replace(keys=keys_of(b", ".join(lines))))
 
     def _json(self, source: Source, line: bytes, start: int, number: int) -> bool:
-        try:
-            record = json.loads(line[start:].decode("utf-8", "surrogateescape"))
-        except (ValueError, RecursionError):
+        found = json_event(line[start:], _WANTED)
+        if found is None:
             return False
-        if not isinstance(record, dict) or not isinstance(record.get("data"), dict):
-            return False
-        event, created = _bytes(record.get("type")), _bytes(record.get("createdAt"))
-        if not event or not created:
-            return False
-        if event not in _WANTED:
-            self.sink.coverage.skip("stalwart: no event of a delivery", line)
-            return True
-        self.sink.count("stalwart event")
-        pairs: Pairs = {}
-        for key, value in record["data"].items():
-            _add_json(pairs, key.encode("utf-8", "replace"), value)
-        text = _bytes(record.get("text")) or event
-        self._handle(source, event, text, pairs, number, self.sink.clock.at(created.ljust(40)))
+        name, title, created, keys = found
+        if name not in _WANTED:
+            self._skip(line)
+        else:
+            self.sink.count("stalwart event")
+            at = self.sink.clock.at(created.ljust(40))
+            self._handle(source, Event(name, title, keys, number, at, source.pid or None))
         return True
 
     def _old(self, source: Source, line: bytes, head: re.Match[bytes], number: int) -> None:
-        pairs: Pairs = {}
-        for part in (head[1], head[2] or b"", line[head.end() : head.end() + MAX_TEXT]):
-            for match in _OLD_PAIR(part):
-                value = match[2]
-                pairs[match[1]] = _plain(value[1:-1]) if value.startswith(b'"') else value
-        context, what = pairs.get(b"context", b""), pairs.get(b"event", b"")
-        event = b"delivery.failed" if what == b"delivery-expired" else _OLD_EVENTS.get((context, what))
-        if event is None or b"id" not in pairs:
-            self.sink.coverage.skip("stalwart: no event of a delivery", line)
+        found = old_event(line, head)
+        if found is None:
+            self._skip(line)
             return
         self.sink.count("stalwart event")
-        pairs[b"queueId"] = pairs[b"id"]
-        if b"return_path" in pairs:
-            pairs[b"from"] = pairs[b"return_path"] or b"<>"
-        renamed = {b"rcpt": b"to", b"mx": b"hostname", b"response": b"details", b"error": b"reason"}
-        for name, new in renamed.items():
-            if name in pairs:
-                pairs.setdefault(new, pairs[name])
-        pairs[b"strict"] = b"true"  # the old form logs these where the policy is enforced
-        if reply := _OLD_REPLY(pairs.get(b"details", b"") or pairs.get(b"reason", b"")):
-            pairs[b"code"], pairs[b"details"] = reply[1], reply[2] + b" " + reply[3]
-            pairs.pop(b"reason", None)
-        self._handle(source, event, what.replace(b"-", b" "), pairs, number, self.sink.clock.at(line))
+        self._handle(source, Event(*found, number, self.sink.clock.at(line), source.pid or None))
 
     # -- events --------------------------------------------------------------------------------------------
 
-    def _handle(
-        self, source: Source, event: bytes, description: bytes, pairs: Pairs, number: int, at: int | None
-    ) -> None:
+    def _handle(self, source: Source, event: Event) -> None:
         """One event of a delivery, whatever form it came in."""
-        queue_id = _text(pairs.get(b"queueId"))
-        if not queue_id:
+        queue_id, keys = event.word(b"queueId"), event.keys
+        key = (source.host, queue_id, event.word(b"queueName"))
+        name = event.name
+        if not queue_id or (name in _ENDS and key not in self.attempts):
             return
-        queue = _text(pairs.get(b"queueName"))
-        attempt = self._attempt(source, queue_id, queue)
-        if event == b"delivery.attempt-start":
+        attempt = self._attempt(key)
+        if name == b"delivery.attempt-start":
             self._end(attempt)
             attempt.to = None
-        sender = pairs.get(b"from")
-        if isinstance(sender, bytes):
-            attempt.message.sender = b"" if sender == b"<>" else _address(sender)
-        to = pairs.get(b"to")
-        if isinstance(to, list) and attempt.to is None:
+        if sender := event.word(b"from"):
+            attempt.message.sender = _address(sender)
+        to = keys.get(b"to")
+        if attempt.to is None and isinstance(to, list):
             attempt.to = to[:MAX_RECIPIENTS]
-        domain = pairs.get(b"domain")
-        if isinstance(domain, bytes):
+        if domain := event.word(b"domain"):
             attempt.domain = domain.lower()
-        self._meet(attempt, event, pairs)
-        if event in _RECIPIENTS:
-            self._recipient(attempt, event, description, pairs, number, at)
-        elif event in _ENDS:
+        if b"hostname" in keys and name not in _NOTICES:
+            self._meet(attempt, event)
+        if name in _RECIPIENTS:
+            self._recipient(attempt, event)
+        elif name in _ENDS:
             self._end(attempt)
-            if event == b"delivery.completed":
-                self.messages.pop((source.host, queue_id), None)
-            elif event == b"delivery.attempt-end":
-                self.attempts.pop((source.host, queue_id, queue), None)
-        elif event in _NOTES:
-            self._note(attempt, source, event, description, pairs, number, at)
-        else:
-            strict = pairs.get(b"strict") == b"true"
-            outcome = _STRICT_FAILURES.get(event) if strict else None
-            if event in _FAILURES or outcome is not None:
-                self._domain_failed(attempt, source, event, description, pairs, number, at, outcome)
+            if name != b"queue.rescheduled":
+                self.attempts.pop(key, None)
+            if name == b"delivery.completed":
+                self.messages.pop(key[:2], None)
+        elif name in _NOTES:
+            self._note(attempt, event)
+        elif name in _FAILURES:
+            self._domain_failed(attempt, event, _FAILURES[name])
+        elif event.word(b"strict") == b"true":
+            self._domain_failed(attempt, event, _STRICT_FAILURES[name])
 
-    def _attempt(self, source: Source, queue_id: bytes, queue: bytes) -> Attempt:
-        key = (source.host, queue_id, queue)
+    def _attempt(self, key: tuple[bytes, bytes, bytes]) -> Attempt:
         attempt = self.attempts.get(key)
         if attempt is None:
             for old in make_room(self.attempts, MAX_ATTEMPTS):
                 self._end(old)
-            message = self.messages.get((source.host, queue_id))
+            host, queue_id, _queue = key
+            message = self.messages.get((host, queue_id))
             if message is None:
                 make_room(self.messages, MAX_MESSAGES)
-                message = self.messages[source.host, queue_id] = Message(queue_id)
-            attempt = self.attempts[key] = Attempt(
-                message, self.sink.share(Origin(self.name, source.host or None))
-            )
+                message = self.messages[host, queue_id] = Message(queue_id)
+            origin = self.sink.share(Origin(self.name, host or None))
+            attempt = self.attempts[key] = Attempt(message, origin)
         return attempt
 
-    def _meet(self, attempt: Attempt, event: bytes, pairs: Pairs) -> None:
+    def _meet(self, attempt: Attempt, event: Event) -> None:
         """Which host the event is about."""
-        host = pairs.get(b"hostname")
-        if not isinstance(host, bytes) or event.startswith(b"delivery.dsn-"):
+        host = event.word(b"hostname")
+        if host == attempt.relay.host and event.name not in (b"delivery.connect", b"delivery.connect-error"):
             return
-        address, port = pairs.get(b"remoteIp"), _text(pairs.get(b"remotePort"))
-        new = event in (b"delivery.connect", b"delivery.connect-error")
-        if new or host != attempt.relay.host:
-            self._flush(attempt)
-            attempt.tls, attempt.shown = UNKNOWN_TLS, False
-            attempt.sts = attempt.sts and host == attempt.relay.host
-            attempt.relay = self.sink.share(
-                Relay(
-                    host, address if isinstance(address, bytes) else None,
-                    int(port) if port.isdigit() and len(port) < 6 else None,
-                )
-            )  # fmt: skip
+        self._flush(attempt)
+        attempt.tls, attempt.shown = UNKNOWN_TLS, False
+        attempt.sts = attempt.sts and host == attempt.relay.host
+        address, port = event.word(b"remoteIp"), event.word(b"remotePort")
+        number = int(port) if port.isdigit() and len(port) < 6 else None
+        attempt.relay = self.sink.share(Relay(host or None, address or None, number))
 
-    def _note(
-        self,
-        attempt: Attempt,
-        source: Source,
-        event: bytes,
-        description: bytes,
-        pairs: Pairs,
-        number: int,
-        at: int | None,
-    ) -> None:
-        if event == b"delivery.domain-delivery-start":
+    def _note(self, attempt: Attempt, event: Event) -> None:
+        """An event on the way."""
+        if event.name == b"delivery.domain-delivery-start":
             self._flush(attempt)
-            attempt.relay, attempt.tls, attempt.sts, attempt.shown = NO_RELAY, UNKNOWN_TLS, False, False
-        elif event == b"mta-sts.authorized":
-            attempt.sts = pairs.get(b"strict") == b"true"
-        elif event == b"dane.authentication-success":
+            attempt.forget_connection()
+        elif event.name == b"mta-sts.authorized":
+            attempt.sts = event.word(b"strict") == b"true"
+        elif event.name == b"dane.authentication-success":
             attempt.tls = self.sink.share(replace(attempt.tls, level=TlsLevel.VERIFIED))
             if attempt.open is not None:
                 attempt.open = attempt.open._replace(tls=attempt.tls)
-        elif event == b"delivery.start-tls":
+        elif event.name == b"delivery.start-tls":
             attempt.tls = self.sink.share(
                 Tls(
                     TlsLevel.VERIFIED if attempt.sts else TlsLevel.ENCRYPTED,
-                    version=tls_version(_text(pairs.get(b"version")) or None),
-                    cipher=_text(pairs.get(b"details")) or None,
+                    version=tls_version(event.word(b"version")),
+                    cipher=event.word(b"details") or None,
                 )
             )
-            self._connect(attempt, source, number, at, attempt.tls, TlsOutcome.OK, None)
-        elif event == b"delivery.start-tls-disabled":
+            self._connect(attempt, event, attempt.tls, TlsOutcome.OK)
+        elif event.name == b"delivery.start-tls-disabled":
             attempt.tls = CLEAR_TLS
-            self._connect(attempt, source, number, at, CLEAR_TLS, TlsOutcome.OK, None)
-        elif event == b"delivery.start-tls-unavailable":
-            said = _reason(b"", pairs).lower()
+            self._connect(attempt, event, CLEAR_TLS, TlsOutcome.OK)
+        elif event.name == b"delivery.start-tls-unavailable":
+            said = event.cause().lower()
             refused = bool(said) and b"advertis" not in said and b"support" not in said
             outcome = TlsOutcome.STARTTLS_REFUSED if refused else TlsOutcome.STARTTLS_NOT_SUPPORTED
             attempt.tls = CLEAR_TLS
-            text = _reason(description, pairs)
-            self._fail(attempt, Failure(number, at, text, outcome, CLEAR_TLS, attempt.relay, *_codes(pairs)))
-            self._connect(attempt, source, number, at, CLEAR_TLS, outcome, text)
+            attempt.fail(_failure(event, outcome, CLEAR_TLS, attempt.relay))
+            self._connect(attempt, event, CLEAR_TLS, outcome)
 
-    def _domain_failed(
-        self,
-        attempt: Attempt,
-        source: Source,
-        event: bytes,
-        description: bytes,
-        pairs: Pairs,
-        number: int,
-        at: int | None,
-        outcome: TlsOutcome | None,
-    ) -> None:
+    def _domain_failed(self, attempt: Attempt, event: Event, outcome: TlsOutcome | None) -> None:
         """An event that ends the attempt with a host, for all recipients of the domain."""
-        if event == b"delivery.mx-lookup-failed" and b"implicit MX" in _text(pairs.get(b"details")):
+        name = event.name
+        if name == b"delivery.mx-lookup-failed" and b"implicit MX" in event.word(b"details"):
             return
-        text, cause = _reason(description, pairs), _reason(b"", pairs)
         if outcome is None:
-            outcome = _FAILURES.get(event)
-        reply, enhanced = _codes(pairs)
-        if outcome is None:
-            outcome = _outcome(cause, enhanced)
+            outcome = _outcome(event.cause(), event.codes()[1])
         elif outcome is TlsOutcome.TLS_HANDSHAKE_FAILED:
-            outcome = _tls_error(cause)
-        if event in _NO_SESSION:
+            outcome = _tls_error(event.cause())
+        if name in _NO_SESSION:
             tls = NO_TLS
         elif attempt.tls.level is not TlsLevel.UNKNOWN:
             tls = attempt.tls
         else:
             tls = tls_of_failure(outcome)
-        relay = attempt.relay if event not in _NOT_TRIED else NO_RELAY
-        self._fail(
-            attempt,
-            Failure(number, at, text, outcome, tls, relay, reply, enhanced, event not in _NOT_TRIED),
-        )
+        tried = name not in _NOT_TRIED
+        failure = _failure(event, outcome, tls, attempt.relay if tried else NO_RELAY)
+        attempt.fail(failure._replace(attempted=tried))
         if attempt.open is not None:
             if outcome is not TlsOutcome.NOT_TLS:
-                attempt.open = attempt.open._replace(outcome=outcome, text=text)
-        elif event not in _NOT_TRIED:
-            self._connect(attempt, source, number, at, tls, outcome, text)
+                attempt.open = attempt.open._replace(outcome=outcome, text=event.text())
+        elif tried:
+            self._connect(attempt, event, tls, outcome)
 
-    def _fail(self, attempt: Attempt, failure: Failure) -> None:
-        make_room(attempt.domains, MAX_RECIPIENTS)
-        attempt.domains[attempt.domain] = failure
-
-    def _recipient(
-        self,
-        attempt: Attempt,
-        event: bytes,
-        description: bytes,
-        pairs: Pairs,
-        number: int,
-        at: int | None,
-    ) -> None:
+    def _recipient(self, attempt: Attempt, event: Event) -> None:
         """An event about one recipient."""
-        to = pairs.get(b"to")
-        recipient = _address(to) if isinstance(to, bytes) else None
-        message = attempt.message
-        reply, enhanced = _codes(pairs)
-        text = _text(pairs.get(b"details")) or None
-        if event == b"delivery.delivered":
-            done = Failure(number, at, text, TlsOutcome.OK, attempt.tls, attempt.relay, reply, enhanced)
-            self._emit(attempt, recipient, done, Action.DELIVERED, word=b"delivered")
+        to = event.word(b"to")
+        recipient = _address(to) if to else None
+        name, text = event.name, event.word(b"details") or None
+        if name == b"delivery.delivered":
+            done = _failure(event, TlsOutcome.OK, attempt.tls, attempt.relay)
+            self._emit(attempt, recipient, done._replace(text=text), Action.DELIVERED, word=b"delivered")
             attempt.domains.pop(attempt.domain, None)
-            return
-        if event == b"delivery.failed":
-            self._expired(attempt, recipient, pairs, number, at)
-            return
-        if event in (b"delivery.rcpt-to-rejected", b"delivery.rcpt-to-failed"):
+        elif name == b"delivery.failed":
+            self._expired(attempt, recipient, event)
+        elif name not in _NOTICES:
             attempt.domains.pop(attempt.domain, None)
-            text = _reason(description, pairs)
-            outcome = _outcome(_reason(b"", pairs), enhanced)
+            outcome = _outcome(event.cause(), event.codes()[1])
             tls = attempt.tls if attempt.tls.level is not TlsLevel.UNKNOWN else tls_of_failure(outcome)
-            make_room(attempt.results, MAX_RECIPIENTS)
             if recipient is not None:
-                attempt.results[recipient] = Failure(
-                    number, at, text, outcome, tls, attempt.relay, reply, enhanced
-                )
-            return
-        if recipient is None or recipient in message.done or recipient in attempt.told:
-            return
-        host = _text(pairs.get(b"hostname")) or None
-        if event == b"delivery.dsn-success":
+                make_room(attempt.results, MAX_RECIPIENTS)
+                attempt.results[recipient] = _failure(event, outcome, tls, attempt.relay)
+        elif recipient is not None and not attempt.has_row(recipient):
+            self._notice(attempt, recipient, event, text)
+
+    def _notice(self, attempt: Attempt, recipient: bytes, event: Event, text: bytes | None) -> None:
+        """What is said to the sender of a recipient, behind the attempt or, to remind, before it."""
+        host = event.word(b"hostname")
+        relay = self.sink.share(Relay(host)) if host and host != b"localhost" else NO_RELAY
+        known = attempt.failure_of(recipient)
+        if (
+            event.name == b"delivery.dsn-success"
+        ):  # there was no event of its own: a mailbox, or a higher log level
             local = host == b"localhost"
-            relay = self.sink.share(Relay(host)) if host and not local else NO_RELAY
-            done = Failure(
-                number, at, text, TlsOutcome.OK, NO_TLS if local else UNKNOWN_TLS, relay, reply, enhanced
-            )
+            done = _failure(event, TlsOutcome.OK, NO_TLS if local else UNKNOWN_TLS, relay)._replace(text=text)
             self._emit(attempt, recipient, done, Action.DELIVERED, b"local" if local else None, b"delivered")
-            return
-        known = self._known_failure(attempt, recipient)
-        if event == b"delivery.dsn-temp-fail":
-            if known is not None:
-                self._emit(attempt, recipient, known, Action.DELAYED, word=b"dsn-temp-fail")
-            return  # else it reminds of an attempt before this one
-        if known is None:
-            outcome = _outcome(text or b"", enhanced)
-            relay = self.sink.share(Relay(host)) if host and host != b"localhost" else NO_RELAY
-            known = Failure(number, at, text, outcome, tls_of_failure(outcome), relay, reply, enhanced)
-        self._emit(attempt, recipient, known, Action.FAILED, word=b"dsn-perm-fail")
+        elif event.name == b"delivery.dsn-perm-fail":
+            if known is None:
+                outcome = _outcome(text or b"", event.codes()[1])
+                known = _failure(event, outcome, tls_of_failure(outcome), relay)._replace(text=text)
+            self._emit(attempt, recipient, known, Action.FAILED, word=b"dsn-perm-fail")
+        elif known is not None:
+            self._emit(attempt, recipient, known, Action.DELAYED, word=b"dsn-temp-fail")
 
-    def _known_failure(self, attempt: Attempt, recipient: bytes) -> Failure | None:
-        """What the attempt came to for a recipient: by its own event, else by one of its domain."""
-        failure = attempt.results.get(recipient)
-        if failure is None and attempt.domains:
-            domain = recipient.rpartition(b"@")[2].lower()
-            failure = attempt.domains.get(domain) or attempt.domains.get(domain_of(recipient))
-            failure = failure or attempt.domains.get(None)
-        return failure
-
-    def _expired(
-        self, attempt: Attempt, recipient: bytes | None, pairs: Pairs, number: int, at: int | None
-    ) -> None:
+    def _expired(self, attempt: Attempt, recipient: bytes | None, event: Event) -> None:
         """Given up for its age; the last attempt was an earlier one, whose reason stands."""
-        pairs.pop(b"details", None)  # the time
-        text = _reason(b"", pairs) or None
+        event.keys.pop(b"details", None)  # the time
+        text = event.cause()
         last = attempt.message.last.get(recipient) if recipient is not None else None
-        outcome = last.outcome if last is not None else _outcome(text or b"", None)
-        failure = Failure(number, at, text, outcome, NO_TLS, NO_RELAY, attempted=False)
+        outcome = last.outcome if last is not None else _outcome(text, None)
+        failure = Failure(event.number, event.at, text or None, outcome, NO_TLS, NO_RELAY, attempted=False)
         self._emit(attempt, recipient, failure, Action.FAILED, word=b"expired")
 
     def _end(self, attempt: Attempt) -> None:
@@ -582,11 +458,8 @@ class StalwartReader:
             if recipient not in attempt.message.done:
                 self._emit(attempt, recipient, failure, _weight(failure))
         if attempt.domains:
-            for one in attempt.to or ():
-                recipient = _address(one)
-                if recipient in attempt.message.done or recipient in attempt.told:
-                    continue
-                found = self._known_failure(attempt, recipient)
+            for recipient in map(_address, attempt.to or ()):
+                found = None if attempt.has_row(recipient) else attempt.failure_of(recipient)
                 if found is not None:
                     self._emit(attempt, recipient, found, _weight(found))
             if attempt.to is None and not attempt.told:
@@ -595,7 +468,7 @@ class StalwartReader:
         attempt.domains.clear()
         attempt.results.clear()
         attempt.told.clear()
-        attempt.relay, attempt.tls, attempt.sts = NO_RELAY, UNKNOWN_TLS, False
+        attempt.forget_connection()
 
     # -- rows ----------------------------------------------------------------------------------------------
 
@@ -640,22 +513,14 @@ class StalwartReader:
                 )
             )  # fmt: skip
 
-    def _connect(
-        self,
-        attempt: Attempt,
-        source: Source,
-        number: int,
-        at: int | None,
-        tls: Tls,
-        outcome: TlsOutcome,
-        text: bytes | None,
-    ) -> None:
+    def _connect(self, attempt: Attempt, event: Event, tls: Tls, outcome: TlsOutcome) -> None:
         """Note a connection; its row waits for what comes of it."""
         self._flush(attempt)
         attempt.shown = True
         if self.sink.wants_connections and attempt.relay is not NO_RELAY:
+            text = event.text() if outcome is not TlsOutcome.OK else None
             attempt.open = Connection(
-                number, at, attempt.origin, source.pid or None, attempt.message.queue_id, attempt.relay,
+                event.number, event.at, attempt.origin, event.pid, attempt.message.queue_id, attempt.relay,
                 self.sink.share(tls), outcome, False, text,
             )  # fmt: skip
 
@@ -687,92 +552,11 @@ def _tls_error(text: bytes) -> TlsOutcome:
     )
 
 
-def _reason(description: bytes, pairs: Pairs) -> bytes:
-    """The event in words: what it is called, and what it says of its cause."""
-    parts = [description] if description else []
-    for key in (b"code", b"details", b"reason", b"causedBy"):
-        value = _text(pairs.get(key))
-        if value and value not in parts:
-            parts.append(value)
-        parts.extend(_text(inner) for name, inner in pairs.items() if name.startswith(key + b"."))
-    return b": ".join(part for part in parts if part)
-
-
-def _codes(pairs: Pairs) -> tuple[int | None, bytes | None]:
-    code = _text(pairs.get(b"code"))
-    if not code:
-        code = next((_text(value) for key, value in pairs.items() if key.endswith(b".code")), b"")
-    texts = [_text(pairs.get(b"details"))]
-    texts += [_text(value) for key, value in pairs.items() if key.endswith((b".details", b".reason"))]
-    enhanced = next((match[1] for text in texts if (match := _ENHANCED(text))), None)
-    return int(code) if _CODE(code) else None, enhanced
+def _failure(event: Event, outcome: TlsOutcome, tls: Tls, relay: Relay) -> Failure:
+    reply, enhanced = event.codes()
+    return Failure(event.number, event.at, event.text(), outcome, tls, relay, reply, enhanced)
 
 
 def _address(text: bytes) -> bytes:
+    """An address without the brackets that some forms have."""
     return text[1:-1] if text.startswith(b"<") and text.endswith(b">") else text
-
-
-def _text(value: Any) -> bytes:
-    if isinstance(value, list):
-        return b", ".join(value)
-    return value if isinstance(value, bytes) else b""
-
-
-def _pairs(text: bytes) -> Pairs:
-    """The ``key = value`` list of an event; keys of an event inside another are written ``outer.inner``."""
-    pairs: Pairs = {}
-    outer: list[bytes] = []
-    for match in _PAIR(text):
-        key, value, brace = match.groups()
-        if len(outer) < 4:
-            key = b".".join((*outer, key))
-        name = key
-        if value.startswith(b'"'):
-            pairs.setdefault(name, _plain(value[1:-1]))
-        elif value.startswith(b"["):
-            pairs.setdefault(name, [_plain(item[1]) for item in _ITEM.finditer(value)])
-        else:
-            value = value.strip()
-            pairs.setdefault(name, b"" if value == b"(null)" else value)
-        if brace is None:
-            continue
-        if brace.endswith(b"{"):
-            outer.append(match[1])
-            outer = outer[:8]
-        elif outer:
-            outer.pop()
-    return pairs
-
-
-def _add_json(pairs: Pairs, key: bytes, value: Any, depth: int = 0) -> None:
-    if isinstance(value, dict):
-        inner = value.get("data") if isinstance(value.get("data"), dict) else value
-        if isinstance(inner, dict) and depth < 4:
-            for name, one in inner.items():
-                _add_json(pairs, key + b"." + name.encode("utf-8", "replace"), one, depth + 1)
-    elif isinstance(value, list):
-        pairs[key] = [text for one in value if (text := _bytes(one)) is not None]
-    elif (text := _bytes(value)) is not None:
-        pairs[key] = text
-
-
-def _bytes(value: Any) -> bytes | None:
-    if isinstance(value, bool):
-        return b"true" if value else b"false"
-    if isinstance(value, (int, float)):
-        value = str(value)
-    if not isinstance(value, str):
-        return None
-    try:
-        return value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half of a pair
-        return value.encode("utf-8", "replace")
-
-
-def _plain(text: bytes) -> bytes:
-    """A quoted value without its escapes."""
-    if b"\\" not in text:
-        return text
-    return _ESCAPE.sub(
-        lambda match: bytes([int(match[1], 16)]) if match[1] else _ESCAPES.get(match[2], match[2]), text
-    )
