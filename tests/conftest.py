@@ -1,0 +1,49 @@
+"""One lab for the whole session, and scans of it that many tests look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+import rtls_analysis as rtls
+from rtls_analysis.lab import Lab
+
+mpl.use("agg")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A lab of 1,000 domains: first one of each kind, the quick ones before the tarpits."""
+    with rtls.start_lab(1000) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def scans(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[int, rtls.Snapshot]:
+    """The whole lab, scanned to directories in one process and by two: snapshots by the number of processes."""
+    folder = tmp_path_factory.mktemp("scans")
+
+    def scan(workers: int) -> rtls.Snapshot:
+        out = folder / str(workers)
+        return rtls.scan(lab.domains, out, workers=workers, progress=False, **lab.scan_options)
+
+    with ThreadPoolExecutor(
+        2
+    ) as pool:  # at the same time, for most of it is waiting for those that are silent
+        return dict(zip((1, 2), pool.map(scan, (1, 2)), strict=True))
+
+
+@pytest.fixture(scope="session")
+def scanned(scans: dict[int, rtls.Snapshot]) -> rtls.Snapshot:
+    """The whole lab, scanned in one process."""
+    return scans[1]
+
+
+@pytest.fixture
+def tiny(lab: Lab, tmp_path: Path) -> rtls.Snapshot:
+    """A scan of a few domains, in a directory of the test's own."""
+    return rtls.scan(lab.domains[:20], tmp_path / "tiny", progress=False, **lab.scan_options)
