@@ -46,11 +46,16 @@ _DELIVERY = re.compile(  # as nearly all are
     rb"status=([^ ]+) \((.*)\)",
     re.DOTALL,
 ).fullmatch  # fmt: skip
+_REST = (
+    _RELAY + rb"(?:conn_use=\d+, )?delay=([0-9.]+), (?:delays=[^,]+, )?(?:tls=([^,]*), )?(?:dsn=([0-9.]+), )?"
+    rb"status=([^\s,]+)(?: \((.*?)\)?)?"
+)
 _ANY_DELIVERY = re.compile(  # a quoted local part may hold ">"; old versions, cut lines
-    _ID + rb"to=<(.{0,512}?)>, (?:orig_to=<.{0,512}?>, )?" + _RELAY + rb"(?:conn_use=\d+, )?delay=([0-9.]+), "
-    rb"(?:delays=[^,]+, )?(?:tls=([^,]*), )?(?:dsn=([0-9.]+), )?status=([^\s,]+)(?: \((.*?)\)?)?",
-    re.DOTALL,
-).fullmatch  # fmt: skip
+    _ID + rb"to=<(.{0,512}?)>, (?:orig_to=<.{0,512}?>, )?" + _REST, re.DOTALL
+).fullmatch
+_BARE_DELIVERY = re.compile(
+    _ID + rb"to=([^<,]{0,512}), (?:orig_to=[^,]{0,512}, )?" + _REST, re.DOTALL
+).fullmatch
 _FROM = re.compile(_ID + rb"from=<([^>]*)>, size=").match
 _FROM_QUOTED = re.compile(_ID + rb"from=<(.{0,512}?)>, size=", re.DOTALL).match
 _EXPIRED = re.compile(_ID + rb"from=<(.{0,512}?)>, status=((?:force-)?expired), (.*)", re.DOTALL).match
@@ -414,8 +419,8 @@ class PostfixReader:
     def _client(self, source: Source, line: bytes, start: int, number: int) -> None:
         match = _DELIVERY(line, start)
         if match is None:
-            if line.find(b": to=<", start, start + 64) > 0:
-                match = _ANY_DELIVERY(line, start)
+            if line.find(b": to=", start, start + 64) > 0:
+                match = _ANY_DELIVERY(line, start) or _BARE_DELIVERY(line, start)
             if match is None or (match[9] is None and match[8] not in _ACTIONS):  # cut within the status
                 self._other(source, line, start, number)
                 return
@@ -538,7 +543,7 @@ class PostfixReader:
         match = _INFO(line, start)
         if match is None or match[1] in _WORDS:
             self._skip(source.state.transport, line)
-        elif match[2].startswith(b"to=<"):
+        elif match[2].startswith(b"to="):
             self.sink.coverage.skip("postfix: delivery line cut short", line)
         else:
             self._info(source.state, line, number, source.pid, match)
