@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from rtls_analysis.outcomes import Action, TlsLevel, TlsOutcome
 from rtls_analysis.read.attempts import CLEAR_TLS, make_room, tls_of_failure, tls_version
+from rtls_analysis.read.durations import seconds_of
 from rtls_analysis.read.log_rows import (
     NO_RELAY,
     NO_TLS,
@@ -57,7 +58,7 @@ _HOST = rb"(?: H=(\S++)(?: \([^\s()]*\))? \[(?:([^\]\s]++)\]|([\d.]++)(?=: ))(?:
 _WORDS = rb"(?: (?!X=|CV=|DN=|C=)[^\s\":]++(?::[^\s\":]++)*+)*+"
 _TLS = rb"(?: X=([^\s:]++):([^\s:]++)(?::(\d{1,6}))?\S*+)?(?: CV=(\w++)\*?)?(?: DN=\"(?:[^\"\\]++|\\.)*+\")?"
 _SENT = re.compile(
-    _WAY + _HOST + _WORDS + _TLS + _WORDS + rb"(?: C=\"((?:[^\"\\]++|\\.)*+)\"?)?", re.DOTALL
+    _WAY + _HOST + _WORDS + _TLS + _WORDS + rb"(?: C=\"(?P<reply>(?:[^\"\\]++|\\.)*+)\"?)?", re.DOTALL
 ).match
 _FAILED = re.compile(_WAY + _HOST + _WORDS + _TLS + _WORDS + rb" ?: ?(.*)", re.DOTALL).match
 _DEFERRED = re.compile(
@@ -71,12 +72,7 @@ _NO_ROUTER = re.compile(
     rb"(\"(?:[^\"\\]++|\\.)*+\"@\S*[^\s:]|\S*[^\s:])(?: <([^<>\s]*)>)?(?: F=<([^<>\s]*)>)? ?: ?(.*)",
     re.DOTALL,
 ).match
-_ARRIVED = re.compile(rb"(?:<>|(\S++)) (?:R=" + _ID + rb" )?").match
-_MESSAGE_ID = re.compile(rb" S=\w++(?: [A-Z0-9]++=[^\s\"]*+){0,12}? id=(\S++)").search
 _TIMES = re.compile(rb"(?: QT=\S++)?(?: DT=\S++)?$")
-_DURATION = re.compile(
-    rb"(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?"
-).fullmatch
 _REPLY = re.compile(rb"(\d{3})[- ](?:([245]\.\d{1,3}\.\d{1,3})\b)?").match
 _SAID = re.compile(
     rb"(?:SMTP|LMTP|PRDR) error (?:from remote mail server )?"
@@ -142,11 +138,12 @@ UNTRIED = LastTry(TlsOutcome.UNKNOWN, None)
 
 
 class Tries:
-    """What became of the recipients of one message, and of the servers tried for them."""
+    """What became of the recipients of one message, and of the servers tried for them; most messages need none."""
 
-    __slots__ = ("last_number", "open", "round", "seen")
+    __slots__ = ("frozen", "last_number", "open", "round", "seen")
 
     def __init__(self) -> None:
+        self.frozen = False
         self.open: dict[bytes, LastTry] = {}  # recipients still in the queue
         self.round: set[bytes] = set()  # recipients tried since the round began
         self.last_number = 0  # line of the last of them
@@ -170,28 +167,23 @@ class Tries:
 class Message:
     """A message from its arrival to ``Completed``."""
 
-    __slots__ = ("_tries", "arrived_at", "frozen", "last_way", "message_id", "recipients", "sender")
+    __slots__ = ("arrived", "message_id", "recipients", "sender", "tries", "way")
 
-    def __init__(self) -> None:
-        self.arrived_at: int | None = None
-        self.sender: bytes | None = None
-        self.message_id: bytes | None = None
+    def __init__(
+        self, arrived: bytes = b"", sender: bytes | None = None, message_id: bytes | None = None
+    ) -> None:
+        self.arrived = arrived  # the stamp
+        self.sender = sender
+        self.message_id = message_id
         self.recipients: tuple[bytes, ...] = ()  # where the arrival line names them
-        self.frozen = False
-        self.last_way: tuple[Relay, Tls] | None = None  # of the last delivery, for the ``->`` lines behind it
-        self._tries: Tries | None = None  # most messages need none
+        self.way: tuple[Relay, Tls] | None = None  # of the last delivery, for the ``->`` lines behind it
+        self.tries: Tries | None = None
 
-    @property
-    def tries(self) -> Tries:
+    def noted(self) -> Tries:
         """Its tries, noted from now on."""
-        if self._tries is None:
-            self._tries = Tries()
-        return self._tries
-
-    @property
-    def was_tried(self) -> bool:
-        """Whether there is anything in `tries`."""
-        return self._tries is not None
+        if self.tries is None:
+            self.tries = Tries()
+        return self.tries
 
 
 class Queue:
@@ -255,9 +247,13 @@ class EximReader:
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
+        self.at = sink.clock.at
+        self.understood = sink.understood
         self.hosts: dict[bytes, Queue] = {}
         self._tls: dict[tuple[bytes | None, ...], Tls] = {}
         self._relays: dict[tuple[bytes | None, ...], Relay] = {}
+        self._replies: dict[tuple[bytes, bytes | None], Result] = {}
+        self._ways: dict[bytes, tuple[Relay, Tls | None, bytes | None, bool]] = {}
         self._no_delivery = sink.coverage.reason("exim: no delivery")
         for kind in ("exim delivery", "exim arrival", "exim completed", "exim notice"):
             sink.understood.setdefault(kind, 0)
@@ -272,6 +268,12 @@ class EximReader:
 
     def raw(self, source: Source, line: bytes, start: int, number: int) -> bool:
         """Handle a line of the main log's own form."""
+        queue = self.hosts.get(source.host)
+        if queue is not None and not start and line.endswith(b" Completed"):
+            for queue_id in (line[-33:-10], line[-26:-10]):
+                if queue.messages.pop(queue_id, None) is not None:
+                    self.understood["exim completed"] += 1
+                    return True
         match = _OWN(line, start)
         if match is None:
             return False
@@ -282,8 +284,8 @@ class EximReader:
                 return False
             self._no_delivery.add(line)
             return True
-        queue = self.hosts.get(source.host) or self._queue(source.host)
-        self._entry(Entry(queue, queue_id, line, rest, number, line[start:] if start else line, process_id))
+        queue = queue or self._queue(source.host)
+        self._entry(queue, queue_id, line, rest, number, line[start:] if start else line, process_id)
         return True
 
     def drop(self, source: Source) -> None:
@@ -312,9 +314,7 @@ class EximReader:
         # The outer stamp has no year in RFC 3164, the inner one mostly no zone.
         stamp = line if inner is None or line[4:5] == b"-" else inner
         queue = self.hosts.get(source.host) or self._queue(source.host)
-        self._entry(
-            Entry(queue, queue_id, line, match.end(), number, stamp, process_id or source.pid or None)
-        )
+        self._entry(queue, queue_id, line, match.end(), number, stamp, process_id or source.pid or None)
 
     def _join(
         self, parts: Parts, line: bytes, start: int, part: re.Match[bytes], number: int
@@ -337,101 +337,162 @@ class EximReader:
 
     # -- one entry -------------------------------------------------------------------------------------------
 
-    def _entry(self, entry: Entry) -> None:
-        line, start = entry.line, entry.start
+    def _entry(
+        self,
+        queue: Queue,
+        queue_id: bytes,
+        line: bytes,
+        start: int,
+        number: int,
+        stamp: bytes,
+        process_id: bytes | None,
+    ) -> None:
+        """A line with a message id; the kinds that a busy log is full of come first."""
         flag = line[start : start + 3]
-        if flag in (b"=> ", b"-> ", b">> "):
-            self._sent(entry, flag[:2])
-        elif flag == b"<= ":
-            self._arrived(entry)
-        elif flag == b"** ":
-            self._failed(entry)
-        elif flag == b"== ":
-            self._deferred(entry)
+        if flag == b"<= ":
+            self._arrived(queue, queue_id, line, start + 3, number, stamp)
+        elif flag == b"=> ":
+            self._sent(queue, queue_id, line, start, number, stamp, process_id)
         elif line.startswith(b"Completed", start):
-            self.sink.understood["exim completed"] += 1
-            entry.queue.messages.pop(entry.queue_id, None)
-        elif flag == b"*> ":
-            self.sink.coverage.skip("exim: delivery suppressed by -N", line)
-        elif line.startswith(_FROZEN, start):
-            self._freeze(entry)
+            self.understood["exim completed"] += 1
+            queue.messages.pop(queue_id, None)
+        elif flag in (b"-> ", b">> "):
+            self._sent(queue, queue_id, line, start, number, stamp, process_id)
         else:
-            self._notice(entry)
+            entry = Entry(queue, queue_id, line, start, number, stamp, process_id)
+            if flag == b"** ":
+                self._failed(entry)
+            elif flag == b"== ":
+                self._deferred(entry)
+            elif flag == b"*> ":
+                self.sink.coverage.skip("exim: delivery suppressed by -N", line)
+            elif line.startswith(_FROZEN, start):
+                self._freeze(entry)
+            else:
+                self._notice(entry)
 
-    def _arrived(self, entry: Entry) -> None:
-        queue, queue_id, line, start, number, stamp, _pid = entry
-        self.sink.understood["exim arrival"] += 1
-        match = _ARRIVED(line, start + 3)
-        if match is None:
+    def _arrived(
+        self, queue: Queue, queue_id: bytes, line: bytes, start: int, number: int, stamp: bytes
+    ) -> None:
+        self.understood["exim arrival"] += 1
+        end = line.find(b" ", start)
+        if end < 0:
             return
-        end = match.end() - 1
-        queue.messages.pop(queue_id, None)
-        message = queue.find(queue_id)
-        message.arrived_at = self.sink.clock.at(stamp)
-        message.sender = match[1] or b""
-        if (found := _MESSAGE_ID(line, end)) is not None:
-            message.message_id = found[1].removeprefix(b"<").removesuffix(b">")
+        message_id = None
+        found = line.find(b" id=", end)
+        if found > 0:
+            behind = line.find(b" ", found + 4)
+            message_id = line[found + 4 : behind] if behind > 0 else line[found + 4 :]
+            if message_id[:1] == b"<":
+                message_id = message_id[1:].removesuffix(b">")
+        sender = line[start:end]
+        messages = queue.messages
+        if len(messages) >= MAX_MESSAGES:
+            make_room(messages, MAX_MESSAGES)
+        message = messages[queue_id] = Message(stamp[:40], b"" if sender == b"<>" else sender, message_id)
         if queue.service.first_tls is None and line.find(b" X=", end) > 0:
             queue.service.first_tls = number
         named = line.rfind(b" for ", end)
         if named > 0 and b'"' not in (tail := line[named + 5 :]) and b"@" in tail:
             message.recipients = tuple(tail.split())
 
-    def _sent(self, entry: Entry, flag: bytes) -> None:
-        queue, queue_id, line, start, number, stamp, process_id = entry
-        who = self._recipient(line, start + 3)
-        match = _SENT(line, who[2]) if who is not None else None
-        if who is None or match is None:
-            discarded = line.startswith(b"blackhole ", start + 3)
-            self.sink.coverage.skip(
-                "exim: message discarded" if discarded else "exim: delivery line of an unknown form", line
-            )
-            return
-        self.sink.understood["exim delivery"] += 1
-        recipient, sender, _end = who
-        transport, host, address, bare, port, again, version, cipher, bits, verified, reply = match.groups()
+    def _sent(
+        self,
+        queue: Queue,
+        queue_id: bytes,
+        line: bytes,
+        start: int,
+        number: int,
+        stamp: bytes,
+        process_id: bytes | None,
+    ) -> None:
+        # What stands between address and reply is the same for many messages to one server.
+        behind = line.find(b" R=", start)
+        quote = line.find(b' C="', behind)
+        recipient = line[start + 3 : behind]
+        sender: bytes | None = None
+        way = self._ways.get(line[behind:quote]) if quote > 0 else None
+        end = line.find(b'"', quote + 4) if way is not None else -1
+        reply: bytes | None = line[quote + 4 : end]
+        plain = b"@" in recipient and b" " not in recipient and not recipient.startswith(b">")
+        if way is None or not plain or end < 0 or b"\\" in line[quote:end]:
+            who = self._recipient(line, start + 3)
+            match = _SENT(line, who[2]) if who is not None else None
+            if who is None or match is None:
+                discarded = line.startswith(b"blackhole ", start + 3)
+                self.sink.coverage.skip(
+                    "exim: message discarded" if discarded else "exim: delivery line of an unknown form", line
+                )
+                return
+            recipient, sender, behind = who
+            way = self._way_of(match)
+            reply, end = match["reply"], match.end()
+            if reply is None:
+                quote = end
+            else:
+                if match.start("reply") == quote + 4:
+                    make_room(self._ways, MAX_CACHED)
+                    self._ways[line[behind:quote]] = way
+                quote = match.start("reply") - 4
+                reply = reply.replace(b'\\"', b'"')
+        self.understood["exim delivery"] += 1
         message = queue.messages.get(queue_id) or queue.find(queue_id)
-        if host is not None:
-            relay = self._relay(host, address or bare, port)
-            tls = queue.untold
-            if version is not None:
-                tls = self._tls_of(version, cipher, bits, verified)
-                if queue.service.first_tls is None:
-                    queue.service.first_tls = number
-            message.last_way = relay, tls
-        elif flag == b"->" and message.last_way is not None:
-            relay, tls = message.last_way
+        relay, tls, transport, again = way
+        flag = line[start : start + 2]
+        if relay is not NO_RELAY:
+            if tls is None:
+                tls = queue.untold
+            elif queue.service.first_tls is None:
+                queue.service.first_tls = number
+            message.way = relay, tls
+        elif flag == b"->" and message.way is not None:
+            relay, tls = message.way
         else:
-            relay, tls = message.last_way = NO_RELAY, NO_TLS
-        code = enhanced = None
-        if reply is not None and (said := _REPLY(reply)) is not None:
-            code, enhanced = int(said[1]), said[2]
-        at = self.sink.clock.at(stamp)
+            tls = NO_TLS
+            message.way = relay, tls
+        at = self.at(stamp)
         self.sink.deliver(
             Delivery(
                 number, at, queue.origin, queue_id, message.message_id,
-                message.sender if sender is None else sender, recipient, relay, transport,
-                self.sink.share(Result(Action.DELIVERED, TlsOutcome.OK, flag, enhanced, code)),
-                None if reply is None else reply.replace(b'\\"', b'"'), _delay(message, at, line, match.end()), tls,
+                message.sender if sender is None else sender, recipient, relay, transport, self._reply(flag, reply),
+                reply, self._delay(message, at, line, end), tls,
             )
         )  # fmt: skip
-        if not (message.was_tried or self.sink.wants_connections):
-            return
-        tries = message.tries
+        if message.tries is not None or self.sink.wants_connections:
+            entry = Entry(queue, queue_id, line, start, number, stamp, process_id)
+            text = line[line.find(b" H=", behind) + 1 : quote]
+            self._after(entry, message, recipient, flag, relay, tls, at, again, text)
+
+    def _way_of(self, match: re.Match[bytes]) -> tuple[Relay, Tls | None, bytes | None, bool]:
+        """Relay, TLS where it is named, transport, and whether an open connection was used again."""
+        transport, host, address, bare, port, again, version, cipher, bits, verified, _reply = match.groups()
+        relay = NO_RELAY if host is None else self._relay(host, address or bare, port)
+        tls = None if version is None else self._tls_of(version, cipher, bits, verified)
+        return relay, tls, transport, again is not None
+
+    def _after(
+        self,
+        entry: Entry,
+        message: Message,
+        recipient: bytes,
+        flag: bytes,
+        relay: Relay,
+        tls: Tls,
+        at: int | None,
+        again: bool,
+        text: bytes,
+    ) -> None:
+        """What a delivery means for the message's tries, and the row of its connection if that has none yet."""
+        tries = message.noted()
         tries.open.pop(recipient, None)
         if relay is NO_RELAY:
             return
-        tries.turn(recipient, number)
+        tries.turn(recipient, entry.number)
         before = tries.seen.get(relay)
-        tries.saw(relay, Seen(None, number, delivered=True))
+        tries.saw(relay, Seen(None, entry.number, delivered=True))
         new = before is None or before.delivered or before.outcome is not None
-        if new and flag != b"->" and self.sink.wants_connections:
-            text = line[match.start(2) - 2 : match.end() if reply is None else match.start(11) - 4]
-            self.sink.connect(
-                Connection(
-                    number, at, queue.origin, process_id, queue_id, relay, tls, TlsOutcome.OK, again is not None, text
-                )
-            )  # fmt: skip
+        if new and flag != b"->":
+            self._connection(entry, at, relay, tls, TlsOutcome.OK, text, reused=again)
 
     def _failed(self, entry: Entry) -> None:
         """``**``: failed for good, by a try, for want of a route, or because its time was up."""
@@ -440,7 +501,7 @@ class EximReader:
             self.sink.coverage.skip("exim: delivery line of an unknown form", entry.line)
             return
         message = entry.queue.find(entry.queue_id)
-        last = message.tries.open.pop(attempt.recipient, UNTRIED)
+        last = message.noted().open.pop(attempt.recipient, UNTRIED)
         text = attempt.text
         if text.startswith(b"retry timeout exceeded") or b"have been failing for a long time" in text[:1000]:
             result = Result(Action.FAILED, last.outcome, b"expired", last.enhanced_code, attempted=False)
@@ -478,40 +539,40 @@ class EximReader:
         attempt = Attempt(who[0], who[1], transport, relay, None, error or b"" if text is None else text)
         message = entry.queue.find(entry.queue_id)
         if any(phrase in attempt.text[:1000] for phrase in _NOT_A_TRY):
-            last = message.tries.open.get(attempt.recipient, UNTRIED)
+            last = message.noted().open.get(attempt.recipient, UNTRIED)
             result = Result(Action.DELAYED, last.outcome, b"==", last.enhanced_code, attempted=False)
             self._row(entry, message, attempt._replace(relay=NO_RELAY), result, NO_TLS)
             return
         last = self._tried(entry, message, attempt, Action.DELAYED, b"==")
-        message.tries.open[attempt.recipient] = last
+        message.noted().open[attempt.recipient] = last
 
     def _tried(
         self, entry: Entry, message: Message, attempt: Attempt, action: Action, word: bytes
     ) -> LastTry:
         """A try that did not succeed: its reason, and what is known of its TLS."""
         relay = attempt.relay
-        message.tries.turn(attempt.recipient, entry.number)
+        message.noted().turn(attempt.recipient, entry.number)
         outcome, code, enhanced = _reason(attempt.text)
-        note = None if relay is NO_RELAY else message.tries.seen.get(relay)
+        note = None if relay is NO_RELAY else message.noted().seen.get(relay)
         if note is not None and note.outcome is not None and outcome in _VAGUE:
             outcome = note.outcome
         tls = attempt.tls or _tls_of_failure(relay, attempt.text, outcome)
         at = self._row(entry, message, attempt, Result(action, outcome, word, enhanced, code), tls)
         if relay is not NO_RELAY and note is None:
-            message.tries.saw(relay, Seen(None, entry.number))
+            message.noted().saw(relay, Seen(None, entry.number))
             self._connection(entry, at, relay, tls, outcome, attempt.text)
         return LastTry(outcome, enhanced)
 
     def _row(self, entry: Entry, message: Message, attempt: Attempt, result: Result, tls: Tls) -> int | None:
         """Add a row for a line that is no delivery, and give its time."""
-        self.sink.understood["exim delivery"] += 1
-        at = self.sink.clock.at(entry.stamp)
+        self.understood["exim delivery"] += 1
+        at = self.at(entry.stamp)
         self.sink.deliver(
             Delivery(
                 entry.number, at, entry.queue.origin, entry.queue_id, message.message_id,
                 message.sender if attempt.sender is None else attempt.sender, attempt.recipient, attempt.relay,
                 attempt.transport, self.sink.share(result), attempt.text,
-                _delay(message, at, entry.line, entry.start), tls,
+                self._delay(message, at, entry.line, entry.start), tls,
             )
         )  # fmt: skip
         return at
@@ -519,15 +580,16 @@ class EximReader:
     def _freeze(self, entry: Entry) -> None:
         """A frozen message waits for its administrator; each queue run says so again."""
         message = entry.queue.find(entry.queue_id)
-        if message.frozen:
+        tries = message.noted()
+        if tries.frozen:
             self._no_delivery.add(entry.line)
             return
-        message.frozen = True
+        tries.frozen = True
         result = self.sink.share(Result(Action.DELAYED, TlsOutcome.NOT_TLS, b"held", attempted=False))
-        at = self.sink.clock.at(entry.stamp)
-        delay = _delay(message, at, entry.line, entry.start)
+        at = self.at(entry.stamp)
+        delay = self._delay(message, at, entry.line, entry.start)
         self.sink.count("exim frozen")
-        recipients: list[bytes | None] = [*message.tries.open] or [*message.recipients] or [None]
+        recipients: list[bytes | None] = [*tries.open] or [*message.recipients] or [None]
         for recipient in recipients:
             self.sink.deliver(
                 Delivery(
@@ -541,7 +603,7 @@ class EximReader:
     def _notice(self, entry: Entry) -> None:
         line, start = entry.line, entry.start
         if line.startswith(_THAWED, start):
-            entry.queue.find(entry.queue_id).frozen = False
+            entry.queue.find(entry.queue_id).noted().frozen = False
             self._no_delivery.add(line)
             return
         host: bytes | None
@@ -569,24 +631,55 @@ class EximReader:
         else:
             self._no_delivery.add(line)
             return
-        self.sink.understood["exim notice"] += 1
+        self.understood["exim notice"] += 1
         relay = self._relay(host, address, port)
-        entry.queue.find(entry.queue_id).tries.saw(relay, Seen(outcome, entry.number))
+        entry.queue.find(entry.queue_id).noted().saw(relay, Seen(outcome, entry.number))
         tls = _tls_of_failure(relay, text, outcome)
-        self._connection(entry, self.sink.clock.at(entry.stamp), relay, tls, outcome, line[start:])
+        self._connection(entry, self.at(entry.stamp), relay, tls, outcome, line[start:])
 
     def _connection(
-        self, entry: Entry, at: int | None, relay: Relay, tls: Tls, outcome: TlsOutcome, text: bytes
+        self,
+        entry: Entry,
+        at: int | None,
+        relay: Relay,
+        tls: Tls,
+        outcome: TlsOutcome,
+        text: bytes,
+        *,
+        reused: bool | None = None,
     ) -> None:
         if self.sink.wants_connections:
             self.sink.connect(
                 Connection(
                     entry.number, at, entry.queue.origin, entry.process_id, entry.queue_id, relay, tls, outcome,
-                    text=text,
+                    reused, text,
                 )
             )  # fmt: skip
 
     # -- parts of a line -------------------------------------------------------------------------------------
+
+    def _delay(self, message: Message, at: int | None, line: bytes, start: int) -> float | None:
+        """Seconds in the queue: as logged (``QT=``), else since the arrival line."""
+        where = line.rfind(b" QT=", start)
+        if where > 0 and (logged := seconds_of(line[where + 4 :].partition(b" ")[0])) is not None:
+            return logged
+        arrived_at = self.at(message.arrived) if message.arrived else None
+        if at is None or arrived_at is None or at < arrived_at:
+            return None
+        return (at - arrived_at) / 1e6
+
+    def _reply(self, flag: bytes, reply: bytes | None) -> Result:
+        """The result of a delivery that the peer confirmed with this reply."""
+        key = flag, reply[:16] if reply is not None else None
+        result = self._replies.get(key)
+        if result is None:
+            make_room(self._replies, MAX_CACHED)
+            said = _REPLY(reply) if reply is not None else None
+            code, enhanced = (int(said[1]), said[2]) if said is not None else (None, None)
+            result = self._replies[key] = self.sink.share(
+                Result(Action.DELIVERED, TlsOutcome.OK, flag, enhanced, code)
+            )
+        return result
 
     @staticmethod
     def _recipient(line: bytes, start: int) -> tuple[bytes, bytes | None, int] | None:
@@ -598,9 +691,8 @@ class EximReader:
         end = line.find(b" R=", start, start + MAX_ADDRESS)
         if end < 0:
             return None
-        head = line[
-            start:end
-        ]  # an address with spaces, a pipe, or the addresses between it and the first one
+        # An address with spaces, a pipe, or the addresses by which it came.
+        head = line[start:end]
         sender = original = None
         for key in (b" SRS=<", b" P=<", b" F=<"):
             head, found, value = head.rpartition(key) if key in head else (head, b"", b"")
@@ -664,14 +756,3 @@ def _tls_of_failure(relay: Relay, text: bytes, outcome: TlsOutcome) -> Tls:
     if b"after initial connection" in text[:80]:
         return CLEAR_TLS
     return UNKNOWN_TLS if outcome is TlsOutcome.PEER_REQUIRES_TLS else tls_of_failure(outcome)
-
-
-def _delay(message: Message, at: int | None, line: bytes, start: int) -> float | None:
-    """Seconds in the queue: as logged (``QT=``), else since the arrival line."""
-    where = line.rfind(b" QT=", start)
-    if where > 0 and (match := _DURATION(line[where + 4 :].partition(b" ")[0])) is not None:
-        weeks, days, hours, minutes, seconds = (float(word or 0) for word in match.groups())
-        return (((weeks * 7 + days) * 24 + hours) * 60 + minutes) * 60 + seconds
-    if at is None or message.arrived_at is None or at < message.arrived_at:
-        return None
-    return (at - message.arrived_at) / 1e6

@@ -347,6 +347,31 @@ def test_one_connection_for_several_recipients(read_text: ReadText) -> None:
     assert frame["line_number"].tolist() == [1, 5]
 
 
+def test_a_way_known_already_changes_nothing(read_text: ReadText) -> None:
+    """A line is read the same whether its way is new or known, with its end cut off and other oddities too."""
+    way = 'R=r T=t H=mx.b.test [192.0.2.1] X=TLS1.3:C:256 CV=no DN="CN=mx"'
+    odd = [
+        f'=> >a@b.test {way} C="250 ok"',
+        f'=> a b@b.test {way} C="250 ok"',
+        f'=> local <a@b.test> {way} C="250 ok"',
+        f'=> a@b.test F=<s@c.test> {way} C="250 ok"',
+        f'=> a@b.test {way} C="250 2.6.0 \\"x\\" ok" QT=3s',
+        f'=> a@b.test {way} C="250 cut',
+        f'=> a@b.test {way} C=""',
+        f"=> a@b.test {way}",
+    ]
+    lines = [line for _, line, _ in LINES] + [f"{ID} {line}" for line in odd]
+    known = f'{OLD_ID} => a@b.test {way} C="250 ok"'
+    for line in lines:
+        rows = []
+        for first in (known, known.replace("mx", "other")):
+            data = "".join(f"2026-11-23 16:32:22 {logged}\n" for logged in (first, line, line)).encode()
+            frame = read_text(data).drop(columns="line_number")
+            rows += [str(row) for row in frame.to_dict("records")[1:]]
+        assert len(rows) == 4
+        assert len(set(rows)) == 1
+
+
 def test_cleartext_only_where_tls_is_logged(read_text: ReadText) -> None:
     """No X= means cleartext in a log that shows X= at all; where the log selector is off it is not told."""
     way = 'R=r T=t H=mx.b.test [192.0.2.1] C="250 ok"\n'
