@@ -392,7 +392,7 @@ class SendmailReader:
         contact: bool,
     ) -> None:
         """What a delivery line means for its process: its connections have a message, a host that failed is avoided."""
-        shown = any(row.relay.host == relay.host for row in process.pending)
+        shown = any(_host_of(row) == relay.host for row in process.pending)
         self._flush(process, message.first_id, relay)
         if not contact:
             return
@@ -492,7 +492,7 @@ class SendmailReader:
             if row.relay is NO_RELAY:
                 process.pending[index] = row._replace(relay=relay)
                 return
-            if row.relay.host == relay.host:
+            if _host_of(row) == relay.host:
                 process.pending[index] = row._replace(outcome=outcome)
                 return
         self._pend(process, line, relay, tls_of_failure(outcome), outcome)
@@ -524,7 +524,7 @@ class SendmailReader:
     def _flush(self, process: Process, queue_id: bytes | None = None, relay: Relay = NO_RELAY) -> None:
         """Hand over connections; the relay of the delivery line knows its address."""
         for row in process.pending:
-            same = row.relay.host is not None and row.relay.host == relay.host
+            same = relay.host is not None and _host_of(row) == relay.host
             self.sink.connect(row._replace(queue_id=queue_id, relay=relay if same else row.relay))
         process.pending.clear()
         self._waiting.pop(process, None)
@@ -556,6 +556,10 @@ def _looks_like(text: bytes) -> bool:
         delay = text.find(b", delay=", match.end())
         return delay > 0 and text.find(b", stat=", delay) > 0
     return text.startswith(b"from=", match.end()) and text.find(b", nrcpts=", match.end()) > 0
+
+
+def _host_of(row: Connection) -> bytes | None:
+    return row.relay.host if isinstance(row.relay, Relay) else row.relay
 
 
 def _address(text: bytes) -> bytes:
