@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rtls_analysis.analysis.snapshots import compare
     from rtls_analysis.lab import start_lab
     from rtls_analysis.pages import DomainPage, scan_domain
+    from rtls_analysis.read.dsn import iter_dsns, read_dsns
+    from rtls_analysis.read.received import iter_received, read_received
+    from rtls_analysis.read.tls_reports import read_tls_reports
+    from rtls_analysis.read.trace import TracePage, read_trace
     from rtls_analysis.scanner.campaign import ScanInterrupted, scan, scan_async
     from rtls_analysis.scanner.contacts import ScanStopped
     from rtls_analysis.scanner.options import ScanProblem, configure
@@ -37,7 +41,14 @@ _HOMES = {
     "Snapshot": "rtls_analysis.store",
     "StoreProblem": "rtls_analysis.store",
     "configure": "rtls_analysis.scanner.options",
+    "TracePage": "rtls_analysis.read.trace",
+    "iter_dsns": "rtls_analysis.read.dsn",
+    "iter_received": "rtls_analysis.read.received",
     "judge": "rtls_analysis.verdicts",
+    "read_dsns": "rtls_analysis.read.dsn",
+    "read_received": "rtls_analysis.read.received",
+    "read_tls_reports": "rtls_analysis.read.tls_reports",
+    "read_trace": "rtls_analysis.read.trace",
     "open_snapshot": "rtls_analysis.store",
     "scan": "rtls_analysis.scanner.campaign",
     "scan_async": "rtls_analysis.scanner.campaign",
@@ -55,13 +66,20 @@ __all__ = [
     "ScanStopped",
     "Snapshot",
     "StoreProblem",
+    "TracePage",
     "audit",
     "compare",
     "configure",
+    "iter_dsns",
+    "iter_received",
     "judge",
     "open_snapshot",
     "outcomes",
     "plots",
+    "read_dsns",
+    "read_received",
+    "read_tls_reports",
+    "read_trace",
     "scan",
     "scan_async",
     "scan_domain",

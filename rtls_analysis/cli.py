@@ -35,6 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_compare(commands)
     _add_audit(commands)
+    _add_dsns(commands)
+    _add_tls_reports(commands)
+    _add_received(commands)
     _add_lab(commands)
     _add_demo(commands)
     return parser
@@ -145,6 +148,54 @@ def _add_audit(commands: Any) -> None:
     )
     audit.add_argument("path", metavar="DIR", help="snapshot directory")
     audit.set_defaults(run=_audit)
+
+
+_OUTPUT = "write the table too: .parquet, .csv or .jsonl"
+
+
+def _add_dsns(commands: Any) -> None:
+    dsns = commands.add_parser(
+        "dsns",
+        help="read bounces: what became of mail that came back",
+        description="Read delivery status notifications out of .eml files, mbox, Maildir and folders, packed or not: a "
+        "row for each recipient, with the TLS reason where there is one.",
+    )
+    dsns.add_argument("paths", nargs="+", metavar="PATH", help="files or folders; - is standard input")
+    dsns.add_argument("-o", "--output", metavar="FILE", help=_OUTPUT)
+    dsns.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    dsns.set_defaults(run=_dsns)
+
+
+def _add_tls_reports(commands: Any) -> None:
+    reports = commands.add_parser(
+        "tls-reports",
+        help="read SMTP TLS reports (RFC 8460)",
+        description="Read TLS reports out of JSON, gzip, zip and mail: a row for each policy and failure.",
+    )
+    reports.add_argument("paths", nargs="+", metavar="PATH", help="files or folders; - is standard input")
+    reports.add_argument("-o", "--output", metavar="FILE", help=_OUTPUT)
+    reports.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    reports.set_defaults(run=_tls_reports)
+
+
+def _add_received(commands: Any) -> None:
+    received = commands.add_parser(
+        "received",
+        help="read the trace of messages: which hops could have been REQUIRETLS",
+        description="Read the Received fields of messages: a page for each message, a summary where there are many.",
+    )
+    received.add_argument(
+        "paths", nargs="+", metavar="MESSAGE", help="messages, mbox, Maildir; - is standard input"
+    )
+    received.add_argument("-o", "--output", metavar="FILE", help=_OUTPUT)
+    received.add_argument(
+        "--minimum-tls",
+        default="TLSv1.2",
+        metavar="VERSION",
+        help="a hop below it disproves REQUIRETLS (TLSv1.2)",
+    )
+    received.add_argument("--quiet", action="store_true", help="no progress bar, no page")
+    received.set_defaults(run=_received)
 
 
 def _add_lab(commands: Any) -> None:
@@ -320,6 +371,48 @@ def _audit(arguments: argparse.Namespace) -> int:
     print(breaches.to_string(index=False))
     print(f"\n{len(breaches):,} breaches in {count:,} connections", file=sys.stderr)
     return UNREADABLE
+
+
+def _dsns(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+    from rtls_analysis.read.dsn import summarise_dsns
+
+    return _tell(rtls.read_dsns(arguments.paths, progress=not arguments.quiet), summarise_dsns, arguments)
+
+
+def _tls_reports(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+    from rtls_analysis.read.tls_reports import tls_reports_summary
+
+    frame = rtls.read_tls_reports(arguments.paths, progress=not arguments.quiet)
+    return _tell(frame, tls_reports_summary, arguments)
+
+
+def _received(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+    from rtls_analysis.read.trace import received_report
+
+    try:
+        frame = rtls.read_received(
+            arguments.paths, minimum_tls=arguments.minimum_tls, progress=not arguments.quiet
+        )
+    except ValueError as error:
+        raise rtls.ScanProblem(str(error)) from None
+    return _tell(frame, received_report, arguments)
+
+
+def _tell(frame: Any, summary: Callable[[Any], str], arguments: argparse.Namespace) -> int:
+    """Write a table where it is wanted, and print what it comes to."""
+    if arguments.output:
+        from rtls_analysis.store import write_table
+
+        write_table(frame, arguments.output)
+    if not arguments.quiet:
+        print(summary(frame))
+    unreadable = frame.attrs["coverage"].get("unreadable_files") or ()
+    for name in unreadable:
+        print(f"rtls: cannot be read: {name}", file=sys.stderr)
+    return UNREADABLE if unreadable else OK
 
 
 def _lab(arguments: argparse.Namespace) -> int:

@@ -13,8 +13,10 @@ from rtls_analysis.standards.dane import DaneState, TlsaState
 from rtls_analysis.standards.dns_answer import DnsSecurity, DnsStatus
 from rtls_analysis.standards.mta_sts import StsMode, StsPolicyState, StsRecordState
 from rtls_analysis.standards.mx import MxState
+from rtls_analysis.standards.received import HopTls
 from rtls_analysis.standards.requiretls import Obstacle
 from rtls_analysis.standards.smtp_session import FeatureState, SessionOutcome, SessionStage
+from rtls_analysis.standards.tls_report import SumsDiffer
 from rtls_analysis.standards.tlsrpt import TlsrptState
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "DnsStatus",
     "DomainShare",
     "FeatureState",
+    "HopTls",
     "MxState",
     "Obstacle",
     "PkixState",
@@ -36,6 +39,7 @@ __all__ = [
     "StsMode",
     "StsPolicyState",
     "StsRecordState",
+    "SumsDiffer",
     "TlsLevel",
     "TlsOutcome",
     "TlsaState",

@@ -58,10 +58,6 @@ _NO_POLICY = frozenset(
 )
 """Policies served wrongly are no policy, as they are for a sender (RFC 8461 §3.3)."""
 
-_NO_SERVERS = frozenset(
-    {MxState.NULL_MX, MxState.NO_MAIL, MxState.NXDOMAIN, MxState.BAD_NAME, MxState.NULL_MX_WITH_OTHERS}
-)
-
 
 class Answer(StrEnum):
     """What one address says to a yes-or-no question about its domain."""
