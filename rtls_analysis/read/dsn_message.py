@@ -34,6 +34,7 @@ from rtls_analysis.schema import Returned
 from rtls_analysis.standards.dsn import (
     DeliveryStatus,
     Fields,
+    TypedValue,
     find_enhanced_code,
     find_reply_code,
     parse_delivery_status,
@@ -161,7 +162,7 @@ class _Message:
             return
         for leaf in self.leaves:
             if leaf.media_type in _MESSAGE_TYPES:
-                yield _read(leaf.data(), self.nesting - 1)
+                yield _read(leaf.message(), self.nesting - 1)
             elif leaf.media_type in _WORDS_TYPES and b"orward" in leaf.body[: bounce_families.MAX_TEXT]:
                 text = leaf.text()[: bounce_families.MAX_TEXT]
                 if (mark := _FORWARDED.search(text)) is not None:
@@ -184,7 +185,7 @@ class _Message:
         for fields, address in recipients:
             diagnostic = parse_typed(fields.get("diagnostic-code", ""))
             said = ""
-            if not diagnostic.value or _words_may_tell_more(diagnostic.value, fields.get("status", "")):
+            if not diagnostic.value or _words_may_tell_more(diagnostic, fields.get("status", "")):
                 if reasons is None:
                     reasons = self._reasons([other for _, other in recipients])
                 said = reasons.get(address.lower(), "")
@@ -319,7 +320,7 @@ class _Message:
         """Header and body of the message that came back, and whether it was said to be a header alone."""
         for leaf in self.leaves:
             if leaf.media_type in _RETURNED_TYPES:
-                return *cut_header(leaf.data()), leaf.media_type in _HEADER_TYPES
+                return *cut_header(leaf.message()), leaf.media_type in _HEADER_TYPES
         if all(leaf.media_type.startswith("text/") for leaf in self.leaves):
             return *cut_header(self.words()[1].encode("utf-8", "surrogateescape")), False
         return b"", b"", False
@@ -508,13 +509,16 @@ _LOCAL_RULE = re.compile(r"454 4\.7\.0 authentication failure")
 _BARE_DEFERRED = re.compile(r"\.\.\. Deferred(?!:)")
 
 
-def _words_may_tell_more(diagnostic: str, status: str) -> bool:
+def _words_may_tell_more(diagnostic: TypedValue, status: str) -> bool:
     """Whether the words for people may know more: of a server's own reason, or of a reply about security."""
-    if _LOCAL_RULE.match(diagnostic):
-        return True
-    if find_reply_code(diagnostic) is not None and (find_enhanced_code(diagnostic) or status)[1:4] != ".7.":
+    if diagnostic.type == "x-postfix":  # they are the same
         return False
-    return reason_in_words(diagnostic) is TlsOutcome.NOT_TLS
+    text = diagnostic.value
+    if _LOCAL_RULE.match(text):
+        return True
+    if find_reply_code(text) is not None and (find_enhanced_code(text) or status)[1:4] != ".7.":
+        return False
+    return reason_in_words(text) is TlsOutcome.NOT_TLS
 
 
 def _tls_outcome(action: Action | None, diagnostic: str, said: str, code: str | None) -> TlsOutcome:

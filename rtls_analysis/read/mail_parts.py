@@ -16,7 +16,7 @@ from dataclasses import dataclass
 MAX_DEPTH = 20  # of parts in parts; what lies deeper stays undivided
 MAX_PARTS = 2000
 MAX_HEADER_BYTES = 1 << 20
-MAX_TEXT_BYTES = 4 << 20  # of a part that is decoded
+MAX_TEXT_BYTES = 4 << 20
 
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:[ \t]*+(.*(?:\n[ \t].*+)*+)", re.MULTILINE)
 _FOLD = re.compile(rb"\n[ \t]*+")
@@ -66,21 +66,23 @@ class Part:
     body: bytes
 
     def data(self) -> bytes:
-        """The body without its transfer encoding, as far as it goes."""
+        """The bytes without their transfer encoding, as far as it goes."""
         encoding = self.fields.get(b"content-transfer-encoding", b"").strip().lower()
         if encoding.startswith(b"quoted-printable"):
-            return unify_newlines(binascii.a2b_qp(self.body[:MAX_TEXT_BYTES]))
+            return binascii.a2b_qp(self.body)
         if encoding.startswith(b"base64"):
-            return unify_newlines(_decode_base64(self.body[:MAX_TEXT_BYTES]))
+            return _decode_base64(self.body)
         return self.body
 
+    def message(self) -> bytes:
+        """The bytes of a message inside this one, lines ending in LF."""
+        return unify_newlines(self.data())
+
     def text(self) -> str:
-        """The body as text: UTF-8 if it is that, else by its charset."""
-        data = self.data()[:MAX_TEXT_BYTES]
-        charset = b""
-        if b"charset" in (value := self.fields.get(b"content-type", b"").lower()):
-            charset = parameter(value, b"charset")
-        return decode_text(data, charset)
+        """The first 4 MiB as text: UTF-8 if it is that, else by its charset; lines end in LF."""
+        data = unify_newlines(self.data()[:MAX_TEXT_BYTES])
+        content_type = self.fields.get(b"content-type", b"").lower()
+        return decode_text(data, parameter(content_type, b"charset") if b"charset" in content_type else b"")
 
 
 def parts(fields: dict[bytes, bytes], body: bytes) -> list[Part]:
@@ -91,29 +93,39 @@ def parts(fields: dict[bytes, bytes], body: bytes) -> list[Part]:
     A multipart whose boundary is not told, or comes nowhere, is cut at the first line that looks like one.
     """
     leaves: list[Part] = []
-    _divide(fields, body, 0, leaves, "text/plain")
+    _divide(b"\n" + body, 1, len(body) + 1, fields, leaves, 0, "text/plain")
     return leaves
 
 
-def _divide(fields: dict[bytes, bytes], body: bytes, depth: int, leaves: list[Part], default: str) -> None:
+def _divide(
+    data: bytes,
+    begin: int,
+    end: int,
+    fields: dict[bytes, bytes],
+    leaves: list[Part],
+    depth: int,
+    default: str,
+) -> None:
+    """Add the leaves of the part that lies here; places, not copies, so that depth costs no memory."""
     content_type = fields.get(b"content-type", b"")
     media_type = _media_type(content_type) or default
-    if media_type.startswith("multipart/") and depth < MAX_DEPTH and len(leaves) < MAX_PARTS:
-        found = False
-        inner_default = "message/rfc822" if media_type == "multipart/digest" else "text/plain"
-        for piece in _pieces(body, parameter(content_type, b"boundary")):
-            found = True
-            if piece.startswith(b"\n"):  # no header
-                _divide({}, piece[1:], depth + 1, leaves, inner_default)
-            else:
-                header, inner = cut_header(piece)
-                _divide(read_fields(header), inner, depth + 1, leaves, inner_default)
+    if media_type.startswith("multipart/") and depth < MAX_DEPTH:
+        default = "message/rfc822" if media_type == "multipart/digest" else "text/plain"
+        places = list(_pieces(data, begin, end, parameter(content_type, b"boundary")))
+        for first, last in places:
             if len(leaves) >= MAX_PARTS:
                 return
-        if found:
+            if data.startswith(b"\n", first):  # no header
+                _divide(data, first + 1, last, {}, leaves, depth + 1, default)
+                continue
+            middle = data.find(b"\n\n", first, last)
+            header = data[first : middle if middle >= 0 else last]
+            start = middle + 2 if middle >= 0 else last
+            _divide(data, start, last, read_fields(header), leaves, depth + 1, default)
+        if places:
             return
         media_type = "text/plain"
-    leaves.append(Part(media_type, fields, body))
+    leaves.append(Part(media_type, fields, data[begin:end]))
 
 
 def _media_type(value: bytes) -> str:
@@ -122,31 +134,36 @@ def _media_type(value: bytes) -> str:
 
 
 _GUESSED_BOUNDARY = re.compile(rb"^--(?!-* *$)([^\s].{0,200})\n(?=content-)", re.MULTILINE | re.IGNORECASE)
+_LONGEST_END = 200  # of a line, behind its boundary
 
 
-def _pieces(body: bytes, boundary: bytes) -> Iterator[bytes]:
-    """What lies between the lines of a boundary (RFC 2046 §5.1.1); a missing last one is no matter."""
-    whole = b"\n" + body
+def _pieces(data: bytes, begin: int, end: int, boundary: bytes) -> Iterator[tuple[int, int]]:
+    """Where each piece between the lines of a boundary begins and ends (RFC 2046 §5.1.1); the last may be missing."""
     delimiter = b"\n--" + boundary
-    if not boundary or delimiter not in whole:
-        guess = _GUESSED_BOUNDARY.search(body)
+    place = data.find(delimiter, begin - 1, end) if boundary else -1
+    if place < 0:
+        guess = _GUESSED_BOUNDARY.search(data, begin, end)
         if guess is None:
             return
         delimiter = b"\n--" + guess[1].rstrip()
-    pending: list[bytes] | None = None
-    for piece in whole.split(delimiter)[:MAX_PARTS]:
-        line, _newline, rest = piece.partition(b"\n")
-        tail = line.strip()
-        if pending is None:
-            pending = []  # the preamble
-        elif not tail or tail == b"--":
-            if pending:
-                yield delimiter.join(pending)
-            pending = [] if tail else [rest]
-        elif pending:  # a longer boundary that begins alike
-            pending.append(piece)
-    if pending:
-        yield delimiter.join(pending)
+        place = guess.start() - 1
+    opened = -1
+    for _ in range(MAX_PARTS):
+        behind = place + len(delimiter)
+        line_end = data.find(b"\n", behind, end)
+        line_end = end if line_end < 0 else line_end
+        tail = data[behind : min(line_end, behind + _LONGEST_END)].strip()
+        if (
+            tail in (b"", b"--") and line_end - behind < _LONGEST_END
+        ):  # else a longer boundary that begins alike
+            if opened >= 0:
+                yield opened, max(opened, place)
+            opened = -1 if tail else min(line_end + 1, end)
+        place = data.find(delimiter, line_end, end)
+        if place < 0:
+            break
+    if opened >= 0:
+        yield opened, end
 
 
 _PARAMETER = re.compile(rb"""[ \t\n]*+=[ \t\n]*+(?:"((?:[^"\\]|\\.)*+)"?|'([^']*+)'|([^;\s]*+))""")
