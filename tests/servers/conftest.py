@@ -91,6 +91,26 @@ class RunningWorld:
             if row.server in self.missing:
                 pytest.skip(self.missing[row.server])
 
+    @property
+    def scan_options(self) -> dict[str, Any]:
+        """What a scan of this world needs to be told."""
+        return {
+            "resolver": RESOLVER,
+            "ca_file": str(self.folder / "ca.pem"),
+            "allow_special": list(ALLOW_SPECIAL),
+            "ehlo_name": EHLO_NAME,
+            "contact": "postmaster@plain.test",
+        }
+
+    def scan(self, out: Path, **more: Any) -> Snapshot:
+        """Scan every domain of the world, from inside its network and with its resolver."""
+        given = {"domains": [row.domain for row in DOMAINS], "out": str(out), "manners": MANNERS}
+        stdin = json.dumps({**given, **self.scan_options, **more})
+        done = self.run([sys.executable, "-c", SCAN], stdin=stdin)
+        if done.returncode:
+            pytest.fail(f"the scan ended with status {done.returncode}: {done.stderr[-3000:]}")
+        return open_snapshot(out)
+
     def log(self, server: str) -> str:
         """Give a server's own log so far."""
         return (self.folder / "log" / server / LOGS[server]).read_text(errors="replace")
@@ -174,26 +194,11 @@ class Scanned:
 
 @pytest.fixture(scope="session")
 def scanned(world: RunningWorld, tmp_path_factory: pytest.TempPathFactory) -> Scanned:
-    """Scan every domain of the world, from inside its network and with its resolver."""
+    """Scan the world, and keep what its servers logged meanwhile."""
     servers = [server for server in LOGS if server not in world.missing]
     before = {server: len(world.log(server)) for server in servers}
-    out = tmp_path_factory.mktemp("scan") / "snapshot"
-    given = {
-        "domains": [row.domain for row in DOMAINS],
-        "out": str(out),
-        "resolver": RESOLVER,
-        "ca_file": str(world.folder / "ca.pem"),
-        "allow_special": list(ALLOW_SPECIAL),
-        "ehlo_name": EHLO_NAME,
-        "contact": "postmaster@plain.test",
-        "manners": MANNERS,
-    }
-    done = world.run([sys.executable, "-c", SCAN], stdin=json.dumps(given))
-    if done.returncode:
-        pytest.fail(f"the scan ended with status {done.returncode}: {done.stderr[-3000:]}")
-    return Scanned(
-        open_snapshot(out), {server: _settled(world, server)[before[server] :] for server in servers}
-    )
+    snapshot = world.scan(tmp_path_factory.mktemp("scan") / "snapshot")
+    return Scanned(snapshot, {server: _settled(world, server)[before[server] :] for server in servers})
 
 
 def _settled(world: RunningWorld, server: str) -> str:

@@ -68,16 +68,22 @@ def ready_roots() -> tuple[Path, dict[str, str]]:
     CannotPrepare
         There are none: with the reason that the last try recorded.
     """
+    _check_user()
     roots = cache_folder() / recipe_hash()
     if (roots / "ready.json").exists():
-        if os.geteuid() != 0:
-            raise CannotPrepare("the real servers need root (namespaces, port 25)")
         return roots, json.loads((roots / "ready.json").read_text())["missing"]
     with contextlib.suppress(OSError, ValueError, KeyError):
         status = json.loads((cache_folder() / "status.json").read_text())
         if status["recipe"] == recipe_hash():
             raise CannotPrepare(status["reason"])
     raise CannotPrepare("the real servers are not prepared: run python -m tests.servers.prepare")
+
+
+def _check_user() -> None:
+    if sys.platform != "linux":
+        raise CannotPrepare(f"the real servers run on Linux, and this is {sys.platform}")
+    if os.geteuid() != 0:
+        raise CannotPrepare("the real servers need root (namespaces, port 25)")
 
 
 def layer_folders(roots: Path, name: str) -> list[Path]:
@@ -111,10 +117,6 @@ def _run(argv: Sequence[str | Path], log: Path, **options: Any) -> None:
 
 def _check_machine(folder: Path) -> None:
     """Find out what would stop us before anything is fetched."""
-    if sys.platform != "linux":
-        raise CannotPrepare(f"the real servers run on Linux, and this is {sys.platform}")
-    if os.geteuid() != 0:
-        raise CannotPrepare("the real servers need root (namespaces, port 25)")
     if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
         raise CannotPrepare(f"the real servers need Debian's tools, and {', '.join(missing)} is missing here")
     trial = folder / "trial"
@@ -188,7 +190,7 @@ class _Apt:
         suite = next(iter(RECIPE["bases"]))
         sources.write_text(f"deb {f'[signed-by={signed[0]}] ' if signed else ''}{mirror} {suite} main\n")
         options = [*self.options, f"-oDir::Etc::sourcelist={sources}", "-oDir::Etc::sourceparts=/dev/null"]
-        _run(["apt-get", *options, "update"], self.log)
+        _run(["apt-get", *options, "--error-on=any", "update"], self.log)
         _run(["apt-get", *options, "download", "debootstrap"], self.log, cwd=self.folder)
         package = next(self.folder.glob("debootstrap_*.deb"))
         _run(["dpkg-deb", "-x", package, self.folder / "debootstrap"], self.log)
@@ -341,6 +343,7 @@ def prepare() -> Path:
     roots = folder / recipe
     status = folder / "status.json"
     try:
+        _check_user()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder):

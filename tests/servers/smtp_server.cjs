@@ -32,20 +32,21 @@ for (const row of settings.rows) {
     server.on("error", (error) => write(`error: ${error.message}`));
     server.server.on("connection", () => write("connect"));
     // What it never says by itself: the keyword before TLS, in another spelling, and slipped in before the handshake.
-    server.server.prependListener("connection", () => setImmediate(() => {
-        for (const connection of server.connections) {
-            if (connection.retold) continue;
-            connection.retold = true;
-            const send = connection.send.bind(connection);
-            connection.send = (code, lines, ...rest) => {
-                if (code === 250 && Array.isArray(lines)) {
-                    if (!connection.secure && has("plain_requiretls")) lines = [...lines, "REQUIRETLS"];
-                    if (has("lower_case")) lines = lines.map((line) => (line === "REQUIRETLS" ? "requiretls x=1" : line));
-                }
-                send(code, lines, ...rest);
-                if (code === 220 && has("injected") && lines === "Ready to start TLS") connection._socket.write("250 REQUIRETLS\r\n");
-            };
-        }
-    }));
+    const connect = server.connect.bind(server);
+    server.connect = (socket, options) => {
+        connect(socket, options);
+        const connection = [...server.connections].at(-1);
+        const send = connection.send.bind(connection);
+        connection.send = (code, lines, ...rest) => {
+            if (code === 250 && Array.isArray(lines)) {
+                if (!connection.secure && has("plain_requiretls")) lines = [...lines, "REQUIRETLS"];
+                if (has("lower_case")) lines = lines.map((line) => (line === "REQUIRETLS" ? "requiretls x=1" : line));
+            }
+            socket.cork(); // both replies in one packet
+            send(code, lines, ...rest);
+            if (has("injected") && lines === "Ready to start TLS") socket.write("250 REQUIRETLS\r\n");
+            socket.uncork();
+        };
+    };
     server.listen(25, row.address);
 }

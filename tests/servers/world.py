@@ -55,6 +55,11 @@ class Listener:
         return not self.host.endswith("broken.test")
 
     @property
+    def pushes_back(self) -> bool:
+        """Whether it answers in a way that makes a scan come again."""
+        return self.outcome in ("rate_limited", "greylisted", "blocked")
+
+    @property
     def certificate_key(self) -> str:
         """The key of its certificate."""
         return "RSA-2048" if "rsa" in self.settings else "EC-P-256"
@@ -668,10 +673,9 @@ DOMAINS: tuple[Domain, ...] = (
         secured_by="implicit_mx",
         mx_state="implicit_mx",
         mx=("implicit.signed.test",),
-        host_state="implicit_mx",
     ),
     Domain(
-        "bad.broken.test", "unknown " * 6, "dns_error", (), mx_state="dns_failure", sts_policy="dns_failure"
+        "bad.broken.test", "unknown " * 6, "dns_error", (), mx_state="dns_failure", sts_policy="not_tested"
     ),
     Domain("null.signed.test", "not_applicable " * 6, "no_mx", (), mx_state="null_mx"),
     Domain("silent.signed.test", "not_applicable " * 6, "no_mx", (), mx_state="no_mail"),
