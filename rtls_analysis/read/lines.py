@@ -68,11 +68,13 @@ def read_blocks(files: Sequence[LogFile], intake: Intake) -> Iterator[Block]:
                 text = text.replace(b"\r\n", b"\n").removesuffix(b"\r")
             lines = text.split(b"\n")
             lines[0] = _cut(lines[0])
-            assert owner is not None
-            yield Block(owner, number + 1, lines, _watched(text))
+            if owner is not None and owner is not file:  # the end of a line that began in the file before
+                yield Block(owner, number + 1, lines[:1], _watched(lines[0]))
+                del lines[0]
+                number = 1
+            owner = file
+            yield Block(file, number + 1, lines, _watched(text))
             number += len(lines)
-            if owner is not file:
-                owner, number = file, 0
     if carry and owner is not None:
         yield Block(owner, number + 1, [_cut(carry.removesuffix(b"\r"))], _watched(carry))
 
@@ -169,9 +171,9 @@ _SHORT_FULL = re.compile(
     re.DOTALL,
 )
 _WITH_YEAR = re.compile(rb"([A-Z][a-z]{2}) ([ \d]\d) (\d{4}) (\d\d:\d\d:\d\d)( .*)", re.DOTALL)
-_WITH_STAMP = re.compile(
+_LOG_LINE = re.compile(
     rb"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d|\{|<\d|@[0-9a-f]{24}|\[|l=|level="
-)
+).match
 
 
 def unwrap(line: bytes) -> bytes | None:
@@ -198,8 +200,7 @@ def unwrap(line: bytes) -> bytes | None:
             return line[match.end() :]
         return None
     if match := _CRI.fullmatch(line):
-        inner = match[2]
-        return inner if _WITH_STAMP.match(inner) else match[1] + b" " + inner
+        return _stamped(match[2], match[1])
     if head == b"[":
         match = _POD.fullmatch(line)
         return match[1] if match else None
@@ -213,7 +214,7 @@ def unwrap(line: bytes) -> bytes | None:
         if month := MONTHS.get(match[1]):
             return match[3] + b"-%02d-" % month + match[2].replace(b" ", b"0") + b" " + match[4] + match[5]
         return None
-    if (match := _COMPOSE.fullmatch(line)) and _WITH_STAMP.match(match[1]):
+    if (match := _COMPOSE.fullmatch(line)) and _LOG_LINE(match[1]):
         return match[1]
     return None
 
@@ -243,9 +244,14 @@ def _unwrap_json(line: bytes) -> bytes | None:
         return _unwrap_journal(record)
     text = record.get("log")
     if isinstance(text, str) and ("stream" in record or "time" in record):  # Docker's json-file
-        inner, when = _bytes(text.rstrip("\n")), record.get("time")
-        return inner if _WITH_STAMP.match(inner) or not isinstance(when, str) else _bytes(when) + b" " + inner
+        when = record.get("time")
+        return _stamped(_bytes(text.rstrip("\n")), _bytes(when) if isinstance(when, str) else b"")
     return None
+
+
+def _stamped(line: bytes, stamp: bytes) -> bytes:
+    """A line with the stamp of its envelope, where it has none of its own."""
+    return line if not stamp or line[:1] in b"{<" or stamp_end(line) else stamp + b" " + line
 
 
 def _unwrap_journal(record: dict[str, Any]) -> bytes | None:

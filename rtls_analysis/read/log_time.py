@@ -21,7 +21,10 @@ _MICROSECOND = timedelta(microseconds=1)
 _SECOND = 1_000_000
 _MINUTE = 60_000_000
 _TAI64 = 4611686018427387914  # 2 to the 62nd, and ten seconds: daemontools knows no leap seconds
+_END = 253_370_764_800 * _SECOND  # of the year 9998
+_ZONE_SIGNS = frozenset({b"+", b"-", b"Z"})
 _MAX_HOURS = 10_000
+_LATE_DAYS = 31  # beyond which no line is late
 
 
 def zone_of(timezone: str | tzinfo | None) -> tzinfo | None:
@@ -46,7 +49,7 @@ class Clock:
     """Microseconds since 1970 (UTC) of the stamp at the beginning of a line.
 
     Tell it the `day` of RFC 3164 stamps whenever that changes: where the month falls by more than six, New Year has
-    passed; a line whose month rises by more than six is a late one of the year before.
+    passed; a line that is of the last days of a year, right after New Year, is a late one of the year before.
 
     Attributes
     ----------
@@ -62,7 +65,7 @@ class Clock:
         self.careful = False
         self.met_twice = False
         self._year = self._year_of_line = datetime.now(UTC).year if year is None else year
-        self._month = 0
+        self._date = (0, 0)  # month and day of the last line that was not late
         self._not_after: datetime | None = None
         self._hours: dict[bytes, int] = {}
         self._twice: dict[datetime, tuple[int, bool]] = {}
@@ -72,7 +75,7 @@ class Clock:
     def start(self, year: int, not_after: datetime | None = None) -> None:
         """Begin a set whose first stamp is of this year, or of the one before if it would be after `not_after`."""
         self._year = self._year_of_line = year
-        self._month = 0
+        self._date = (0, 0)
         self._not_after = not_after
         self._forget()
 
@@ -90,14 +93,10 @@ class Clock:
             if (month, day) > (self._not_after.month, self._not_after.day):
                 self._year -= 1
             self._not_after = None
-        step = month - self._month if self._month else 0
-        year = self._year
-        if step > 6:
-            year -= 1
-        else:
-            if step < -6:
-                year = self._year = year + 1
-            self._month = month
+        turn = _turn(self._date, (month, day))
+        year = self._year + turn
+        if turn >= 0:
+            self._year, self._date = year, (month, day)
         if year != self._year_of_line:
             self._year_of_line = year
             self._forget()
@@ -120,8 +119,8 @@ class Clock:
                     self._last_at = self._traditional(stamp)
                     self._last = stamp if not self.careful else b""
                 return self._last_at
-            if line[10] == 84 and line[19] == 46 and line[26] in b"+-Z":
-                zone = line[26:32] if line[26] != 90 else b"Z"
+            if line[10] == 84 and line[19] == 46 and (sign := line[26:27]) in _ZONE_SIGNS:
+                zone = line[26:32] if sign != b"Z" else b"Z"
                 past = int(line[14:16]) * _MINUTE + int(line[17:19]) * _SECOND + int(line[20:26])
                 base = self._hours.get(line[:13] + zone)
                 if base is not None:
@@ -131,7 +130,8 @@ class Clock:
                     self._remember(line[:13] + zone, at - past)
                 return at
             if line[0] == 64:
-                return (int(line[1:17], 16) - _TAI64) * _SECOND + int(line[17:25], 16) // 1000
+                at = (int(line[1:17], 16) - _TAI64) * _SECOND + int(line[17:25], 16) // 1000
+                return at if 0 <= at < _END else None
             return self._iso(line)
         except (IndexError, ValueError, OverflowError):
             return None
@@ -152,6 +152,8 @@ class Clock:
         if match is None:
             return None
         year, month, day, hours, minutes, seconds, fraction, zone = match.groups()
+        if not b"1900" <= year <= b"9998":
+            return None
         hour = datetime(int(year), int(month), int(day), int(hours))
         past = int(minutes) * _MINUTE + int(seconds) * _SECOND
         if zone is None:
@@ -194,6 +196,16 @@ class Clock:
             return None
 
 
+def _turn(last: tuple[int, int], now: tuple[int, int]) -> int:
+    """From one month and day to the next: 1 New Year lies between, -1 a late line of the year before, else 0."""
+    if last[0] == 0:
+        return 0
+    if now[0] - last[0] < -6:
+        return 1
+    days_back = (last[0] - 1) * 31 + last[1] + (12 - now[0]) * 31 + 31 - now[1]
+    return -1 if days_back <= _LATE_DAYS else 0
+
+
 # -- the year -------------------------------------------------------------------------------------------------
 
 
@@ -229,16 +241,13 @@ def first_year(files: Sequence[LogFile], year: int | None = None) -> YearGuess |
     if any(file.stream is not None for file in files):
         now = datetime.now(UTC)
         return YearGuess(now.year, "within a year of now, for a stream", not_after=now + _DAY)
-    month = turns = 0
-    last: tuple[int, int] | None = None
+    turns, last = 0, (0, 0)
     for file in files:
-        for number, day in _days(file):
-            step = number - month if month else 0
-            if step > 6:  # a late line
-                continue
-            turns += step < -6
-            month, last = number, (number, day)
-    if last is None:
+        for date in _days(file):
+            turn = _turn(last, date)
+            if turn >= 0:
+                turns, last = turns + turn, date
+    if last[0] == 0:
         return None
     end, rule, to_the_day = _end_of(files[-1])
     latest = end + _DAY
