@@ -239,8 +239,9 @@ class HopVerdict:
     """The verdict on one address.
 
     `obstacle` is the first one found, UNKNOWN where none is sure and something could not be told, NONE where the
-    message goes; `obstacles` are all that are sure, in order, `maybe` those that could not be told. `disposition` is what a sender does if this host is
-    the last one left, `enhanced_code` the status of its notice (RFC 8689 §4.2.1), "" where none is assigned.
+    message goes; `obstacles` are all that are sure, in order, `maybe` those that could not be told. `disposition`
+    is what a sender does if this host is the last one left, `enhanced_code` the status of its notice (RFC 8689
+    §4.2.1), "" where none is assigned.
     """
 
     obstacle: Obstacle
