@@ -101,6 +101,7 @@ def _say(text: str) -> None:
 def _run(argv: Sequence[str | Path], log: Path, **options: Any) -> None:
     """Run a step, its output into `log`; it ends with this process, whatever ends this process."""
     with log.open("ab") as output:
+        begun = output.tell()
         done = subprocess.run(
             ["setpriv", "--pdeathsig", "KILL", *argv],
             stdin=subprocess.DEVNULL,
@@ -110,8 +111,8 @@ def _run(argv: Sequence[str | Path], log: Path, **options: Any) -> None:
             **options,
         )
     if done.returncode:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        said = next((line for line in reversed(lines) if line.startswith("E: ")), lines[-1] if lines else "")
+        lines = log.read_bytes()[begun:].decode(errors="replace").strip().splitlines()
+        said = next((line for line in lines if line.startswith("E: ")), lines[-1] if lines else "")
         raise CannotPrepare(f"{log.stem} failed with status {done.returncode}: {said[:200]}")
 
 
