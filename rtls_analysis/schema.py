@@ -199,6 +199,33 @@ class Returned(StrEnum):
     NONE = "none"
 
 
+class Demand(StrEnum):
+    """What a sender asks of the way to a destination, the strongest first."""
+
+    REQUIRETLS = "requiretls"  # all of RFC 8689 §4.2.1
+    VERIFIED = "verified"  # authenticated by DANE or by an MTA-STS policy
+    PKIX = "pkix"  # a certificate of a trusted CA for the MX host's name, however that name was found
+    TLS = "tls"  # any TLS
+
+
+class Prospect(StrEnum):
+    """What would become of mail to a destination if the sender asked for it."""
+
+    DELIVERED = "delivered"  # every address qualifies
+    AT_RISK = "at_risk"  # some do: delivered as long as one of them answers
+    FAILS = "fails"
+    UNKNOWN = "unknown"  # not scanned, or the scan could not tell
+
+
+class VerifiedBy(StrEnum):
+    """What vouches for the hosts of a destination that qualify."""
+
+    DANE = "dane"
+    MTA_STS = "mta_sts"  # a policy that names them, and a certificate of a trusted CA
+    DNSSEC = "dnssec"  # a signed MX record, and a certificate of a trusted CA
+    IMPLICIT_MX = "implicit_mx"  # no MX record to forge, and a certificate of a trusted CA
+
+
 _REQUIRETLS_SHARE = "no obstacle on the way of a REQUIRETLS message, under the scan's rules"
 
 DOMAINS = Table(
@@ -551,6 +578,34 @@ HOPS = Table(
     ),
 )
 
+WHAT_IF = Table(
+    "what_if",
+    "(recipient domain, relay host): own mail, and what would become of it under a rule",
+    (
+        _text("recipient_domain", "domain of the recipients; it is what gets judged"),
+        _text("relay_host", "relay that the mail really took last; missing where none was reached"),
+        _flag("relay_is_mx", "the relay is an MX host of the domain in the scan; no: a smart host hides it"),
+        _text("provider", "provider of the most preferred MX host; not scanned: of the relay"),
+        _count("messages", "messages to the domain by this relay; one to two domains counts for each"),
+        _count("messages_delivered", "of these, accepted today for a recipient there"),
+        _count("recipients", "distinct recipients"),
+        _count("domain_messages", "messages to the domain by any relay; repeats on each of its rows"),
+        _count("domain_delivered", "of these, accepted today; repeats likewise"),
+        _count("domain_recipients", "distinct recipients by any relay; repeats likewise"),
+        _word("rule", Demand, "what the sender is taken to ask"),
+        _flag("scanned", "the domain is in the snapshot"),
+        _word("verdict", Prospect, "what would become of the mail"),
+        _word("obstacle", Obstacle, "what stops it first; empty where it goes at one address or more"),
+        _list("obstacles", "all that stands against the rule at any address; missing where not scanned"),
+        _word("relay_share", DomainShare, "addresses of the relay that qualify, where it is an MX host"),
+        _word("starttls", DomainShare, "addresses of the domain whose TLS handshake completed"),
+        _word("verified_by", VerifiedBy, "what vouches for the hosts that qualify"),
+        _list("sts_mx", "mx patterns of the domain's MTA-STS policy"),
+        _time("scanned_at", "when the domain's lookups were done"),
+    ),
+    ("recipient_domain", "relay_host"),
+)
+
 TABLES: Mapping[str, Table] = {
     table.name: table
     for table in (
@@ -565,6 +620,7 @@ TABLES: Mapping[str, Table] = {
         BOUNCES,
         TLS_REPORTS,
         HOPS,
+        WHAT_IF,
     )
 }
 SNAPSHOT_TABLES: tuple[Table, ...] = (DOMAINS, MX, HOSTS, SESSIONS, CERTIFICATES, ATTEMPTS)
