@@ -116,7 +116,9 @@ _THAWED = (b"Unfrozen", b"unfrozen")
 MAX_MESSAGES = 100_000
 MAX_CACHED = 20_000
 MAX_NOTES = 50
-MAX_ADDRESS = 2_000
+MAX_ADDRESS = 2_000  # of what later rows repeat
+MAX_TEXT = 4_000  # of what several rows share
+MAX_RECIPIENTS = 10_000  # of one message
 
 
 class Seen(NamedTuple):
@@ -140,11 +142,13 @@ UNTRIED = LastTry(TlsOutcome.UNKNOWN, None)
 class Tries:
     """What became of the recipients of one message, and of the servers tried for them; most messages need none."""
 
-    __slots__ = ("frozen", "last_number", "open", "round", "seen")
+    __slots__ = ("fresh", "frozen", "held", "last_number", "open", "round", "seen")
 
     def __init__(self) -> None:
         self.frozen = False
         self.open: dict[bytes, LastTry] = {}  # recipients still in the queue
+        self.fresh: dict[bytes, None] = {}  # those of them with a row since they were held
+        self.held = False
         self.round: set[bytes] = set()  # recipients tried since the round began
         self.last_number = 0  # line of the last of them
         self.seen: dict[Relay, Seen] = {}
@@ -154,9 +158,21 @@ class Tries:
         if recipient in self.round:
             self.round.clear()
             self.seen = {relay: seen for relay, seen in self.seen.items() if seen.number > self.last_number}
-        if len(self.round) < MAX_CACHED:
+        if len(self.round) < MAX_RECIPIENTS:
             self.round.add(recipient)
         self.last_number = number
+
+    def wait(self, recipient: bytes, last: LastTry) -> None:
+        """Note that a recipient stays in the queue."""
+        make_room(self.open, MAX_RECIPIENTS)
+        make_room(self.fresh, MAX_RECIPIENTS)
+        self.open[recipient] = last
+        self.fresh[recipient] = None
+
+    def end(self, recipient: bytes) -> LastTry:
+        """Note that a recipient is done with; gives its last try."""
+        self.fresh.pop(recipient, None)
+        return self.open.pop(recipient, UNTRIED)
 
     def saw(self, relay: Relay, seen: Seen) -> None:
         """Note that `connections` has this peer."""
@@ -251,7 +267,7 @@ class EximReader:
         self.understood = sink.understood
         self.hosts: dict[bytes, Queue] = {}
         self._tls: dict[tuple[bytes | None, ...], Tls] = {}
-        self._relays: dict[tuple[bytes | None, ...], Relay] = {}
+        self._relays: dict[tuple[bytes | None, bytes, bytes | None], Relay] = {}
         self._replies: dict[tuple[bytes, bytes | None], Result] = {}
         self._ways: dict[bytes, tuple[Relay, Tls | None, bytes | None, bool]] = {}
         self._no_delivery = sink.coverage.reason("exim: no delivery")
@@ -389,12 +405,16 @@ class EximReader:
         messages = queue.messages
         if len(messages) >= MAX_MESSAGES:
             make_room(messages, MAX_MESSAGES)
-        message = messages[queue_id] = Message(stamp[:40], b"" if sender == b"<>" else sender, message_id)
+        message = messages[queue_id] = Message(
+            stamp[:40],
+            b"" if sender == b"<>" else sender[:MAX_ADDRESS],
+            message_id[:MAX_ADDRESS] if message_id is not None else None,
+        )
         if queue.service.first_tls is None and line.find(b" X=", end) > 0:
             queue.service.first_tls = number
         named = line.rfind(b" for ", end)
         if named > 0 and b'"' not in (tail := line[named + 5 :]) and b"@" in tail:
-            message.recipients = tuple(tail.split())
+            message.recipients = tuple(tail[: MAX_RECIPIENTS * 10].split())
 
     def _sent(
         self,
@@ -430,7 +450,7 @@ class EximReader:
             if reply is None:
                 quote = end
             else:
-                if match.start("reply") == quote + 4:
+                if match.start("reply") == quote + 4 and quote - behind < MAX_ADDRESS:
                     make_room(self._ways, MAX_CACHED)
                     self._ways[line[behind:quote]] = way
                 quote = match.start("reply") - 4
@@ -484,7 +504,7 @@ class EximReader:
     ) -> None:
         """What a delivery means for the message's tries, and the row of its connection if that has none yet."""
         tries = message.noted()
-        tries.open.pop(recipient, None)
+        tries.end(recipient)
         if relay is NO_RELAY:
             return
         tries.turn(recipient, entry.number)
@@ -501,7 +521,7 @@ class EximReader:
             self.sink.coverage.skip("exim: delivery line of an unknown form", entry.line)
             return
         message = entry.queue.find(entry.queue_id)
-        last = message.noted().open.pop(attempt.recipient, UNTRIED)
+        last = message.noted().end(attempt.recipient)
         text = attempt.text
         if text.startswith(b"retry timeout exceeded") or b"have been failing for a long time" in text[:1000]:
             result = Result(Action.FAILED, last.outcome, b"expired", last.enhanced_code, attempted=False)
@@ -540,11 +560,12 @@ class EximReader:
         message = entry.queue.find(entry.queue_id)
         if any(phrase in attempt.text[:1000] for phrase in _NOT_A_TRY):
             last = message.noted().open.get(attempt.recipient, UNTRIED)
+            message.noted().wait(attempt.recipient, last)
             result = Result(Action.DELAYED, last.outcome, b"==", last.enhanced_code, attempted=False)
             self._row(entry, message, attempt._replace(relay=NO_RELAY), result, NO_TLS)
             return
         last = self._tried(entry, message, attempt, Action.DELAYED, b"==")
-        message.noted().open[attempt.recipient] = last
+        message.noted().wait(attempt.recipient, last)
 
     def _tried(
         self, entry: Entry, message: Message, attempt: Attempt, action: Action, word: bytes
@@ -581,20 +602,26 @@ class EximReader:
         """A frozen message waits for its administrator; each queue run says so again."""
         message = entry.queue.find(entry.queue_id)
         tries = message.noted()
-        if tries.frozen:
+        waiting: list[bytes | None] = [*tries.fresh]
+        if not waiting and not tries.held:
+            # Of a message that had some deliveries, those that the arrival names are not all waiting.
+            waiting = [*message.recipients] if message.way is None else []
+            waiting = waiting or [None]
+        if tries.frozen or not waiting:
             self._no_delivery.add(entry.line)
             return
-        tries.frozen = True
+        tries.fresh.clear()
+        tries.frozen = tries.held = True
         result = self.sink.share(Result(Action.DELAYED, TlsOutcome.NOT_TLS, b"held", attempted=False))
         at = self.at(entry.stamp)
         delay = self._delay(message, at, entry.line, entry.start)
+        text = entry.line[entry.start : entry.start + MAX_TEXT]
         self.sink.count("exim frozen")
-        recipients: list[bytes | None] = [*tries.open] or [*message.recipients] or [None]
-        for recipient in recipients:
+        for recipient in waiting:
             self.sink.deliver(
                 Delivery(
                     entry.number, at, entry.queue.origin, entry.queue_id, message.message_id, message.sender, recipient,
-                    result=result, text=entry.line[entry.start :], delay=delay,
+                    result=result, text=text, delay=delay,
                 )
             )  # fmt: skip
 
@@ -705,19 +732,20 @@ class EximReader:
         return _envelope(head, original), sender, end
 
     def _relay(self, host: bytes | None, address: bytes, port: bytes | None) -> Relay:
-        key = host, address, port
+        key = host[:MAX_ADDRESS] if host is not None else None, address[:MAX_ADDRESS], port
         relay = self._relays.get(key)
         if relay is None:
             make_room(self._relays, MAX_CACHED)
-            name = None if host is None else host.removeprefix(b"(").removesuffix(b")") or None
+            name = None if key[0] is None else key[0].removeprefix(b"(").removesuffix(b")") or None
             number = int(port) if port is not None and port.isdigit() and len(port) < 6 else None
-            relay = self._relays[key] = self.sink.share(Relay(name, address.lower(), number))
+            relay = self._relays[key] = self.sink.share(Relay(name, key[1].lower(), number))
         return relay
 
     def _tls_of(
         self, version: bytes, cipher: bytes | None, bits: bytes | None, verified: bytes | None
     ) -> Tls:
-        key = version, cipher, bits, verified
+        cipher = cipher[:MAX_ADDRESS] if cipher is not None else None
+        key = version[:MAX_ADDRESS], cipher, bits, verified
         tls = self._tls.get(key)
         if tls is None:
             make_room(self._tls, MAX_CACHED)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtls_analysis.read.exim import EximReader
+from rtls_analysis.read.exim import MAX_ADDRESS, EximReader
 from rtls_analysis.read.log_rows import Sink, Source
 from rtls_analysis.read.log_time import Clock
 from rtls_analysis.read.logs import read_connections, read_logs
@@ -395,7 +395,7 @@ def test_further_address_without_host(read_text: ReadText) -> None:
 
 
 def test_frozen(read_text: ReadText) -> None:
-    """A frozen message holds each recipient still open, said once until it is thawed."""
+    """A frozen message holds each recipient still open, said once until another line says otherwise."""
     defer = "R=r T=t defer (-1): no"
     lines = [
         "<= s@a.test H=c [192.0.2.9] P=esmtp S=1 id=m@a",
@@ -406,13 +406,17 @@ def test_frozen(read_text: ReadText) -> None:
         "Message is frozen",
         "Unfrozen by forced delivery",
         "frozen by root",
+        "Unfrozen by forced delivery",
+        f"== e@f.test {defer}",
+        "=> c@d.test R=r T=t",
+        "Frozen",
     ]
     frame = read_text("".join(f"2026-11-23 16:32:22 {ID} {line}\n" for line in lines).encode())
     held = frame[frame["status_word"] == "held"]
-    assert held["recipient"].tolist() == ["c@d.test", "e@f.test"] * 2
-    assert held["attempted"].tolist() == [False] * 4
+    assert held["recipient"].tolist() == ["c@d.test", "e@f.test", "e@f.test"]
+    assert held["attempted"].tolist() == [False] * 3
     assert held["action"].unique().tolist() == ["delayed"]
-    assert held["line_number"].tolist() == [5, 5, 8, 8]
+    assert held["line_number"].tolist() == [5, 5, 12]
 
 
 def test_frozen_where_recipients_are_told_otherwise(read_text: ReadText) -> None:
@@ -566,6 +570,23 @@ def test_any_bytes(lines: list[bytes], pieces: bool) -> None:
     reader.finish()
     counted = sum(sink.understood.values()) + sum(skip.count for skip in sink.coverage.skipped.values())
     assert counted == 2 * len(lines)
+
+
+def test_one_line_is_not_multiplied(read_text: ReadText) -> None:
+    """What a line says is repeated by later ones only up to a bound, and a hostile queue that thaws by none."""
+    lines = [
+        f"<= {'s' * 5000}@a.test U=u P=local S=1 id={'m' * 5000}@a",
+        f"=> a@b.test R=r T=t H={'h' * 5000}.test [192.0.2.1] X=TLS1.3:{'C' * 5000}:256",
+        "-> c@b.test R=r T=t",
+        *[f"== {name}@b.test R=r T=t defer (-1): no" for name in "defg"],
+        *["Frozen", "Unfrozen"] * 50,
+    ]
+    frame = read_text("".join(f"2026-11-23 16:32:22 {ID} {line}\n" for line in lines).encode())
+    assert len(frame) == 2 + 4 + 4
+    further = frame.iloc[1]
+    assert [len(further[name]) for name in ("sender", "message_id", "relay_host", "cipher")] == [
+        MAX_ADDRESS
+    ] * 4
 
 
 @settings(max_examples=50, deadline=None)
