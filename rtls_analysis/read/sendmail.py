@@ -90,6 +90,9 @@ _NO_CONTACT = (
 MAX_MESSAGES = 100_000
 MAX_CACHED = 20_000
 MAX_NOTES = 50
+MAX_ADDRESS = 2_000  # of what later rows repeat
+MAX_TEXT = 4_000  # of what several rows share
+MAX_RECIPIENTS = 10_000  # of one line
 CACHED_MICROS = 10 * 60 * 1_000_000  # twice as long as Sendmail keeps a connection
 
 
@@ -260,7 +263,7 @@ class SendmailReader:
                 parent.message_id,
             )
         elif (given_up := _GIVEN_UP(line, rest)) is not None:
-            self._expired(process.queue, line, number, queue_id, given_up[1])
+            self._expired(process.queue, line, number, queue_id, given_up[1][:MAX_TEXT])
         else:
             self._no_delivery.add(line)
 
@@ -272,9 +275,9 @@ class SendmailReader:
         self.sink.understood["sendmail arrival"] += 1
         queue.messages.pop(queue_id, None)  # an id used again
         message = queue.find(queue_id)
-        message.sender = _address(match[1])
+        message.sender = _address(match[1])[:MAX_ADDRESS]
         if (found := _MESSAGE_ID(line, match.end())) is not None:
-            message.message_id = found[1] or None
+            message.message_id = found[1][:MAX_ADDRESS] or None
 
     def _expired(self, queue: Queue, line: bytes, number: int, queue_id: bytes, text: bytes) -> None:
         """The sender is told that it was given up: each recipient still open is a row."""
@@ -303,6 +306,7 @@ class SendmailReader:
             return
         self.sink.understood["sendmail delivery"] += 1
         *delay, _spent, mailer, relay_text, dsn, _code, _reply, _word, _stat = match.groups()
+        dsn = dsn[:20] if dsn else None
         queue = process.queue
         at = self.sink.clock.at(line)
         if at is not None:
@@ -314,7 +318,9 @@ class SendmailReader:
         contact = judged.attempted and relay.address is not None
         tls = self._tls_of(process, name, judged) if contact else NO_TLS
         message = queue.messages.get(queue_id) or queue.find(queue_id)
-        for recipient in _recipients(line[start + 3 : where]):
+        transport = mailer[:MAX_ADDRESS] if mailer else None
+        text = judged.text[:MAX_TEXT] if judged.text is not None else None
+        for recipient in _recipients(line[start + 3 : where])[:MAX_RECIPIENTS]:
             last = message.open.get(recipient)
             suspended = last is not None and not judged.attempted and judged.word != b"held"
             outcome = last.outcome if last is not None and suspended else judged.outcome
@@ -324,7 +330,7 @@ class SendmailReader:
             self.sink.deliver(
                 Delivery(
                     number, at, queue.origin, message.first_id, message.message_id, message.sender, recipient,
-                    relay if judged.attempted else NO_RELAY, mailer or None, self.sink.share(result), judged.text,
+                    relay if judged.attempted else NO_RELAY, transport, self.sink.share(result), text,
                     _seconds(*delay), tls,
                 )
             )  # fmt: skip
@@ -340,7 +346,7 @@ class SendmailReader:
     def _judge(self, process: Process, name: bytes, relay: Relay, match: re.Match[bytes]) -> Judgement:
         """What became of the recipients, and why: by the code, the reply, the ruleset's word before it."""
         *_delay, spent, _mailer, _relay, dsn, code, reply, word, stat = match.groups()
-        word = word.strip()
+        word = word.strip()[:MAX_ADDRESS]
         if word == b"quarantined":
             return Judgement(Action.DELAYED, TlsOutcome.NOT_TLS, b"held", word, False, None)
         action = _ACTIONS.get((dsn or b"")[:1]) or _WORDS.get(word, Action.FAILED)
@@ -460,7 +466,7 @@ class SendmailReader:
         process.relay, process.fresh, process.broken = name, True, False
         level = _LEVELS.get(verify, TlsLevel.ENCRYPTED)
         process.tls = self.sink.share(
-            Tls(level, None, tls_version(version), cipher or None, int(bits) if bits else None)
+            Tls(level, None, tls_version(version), cipher[:MAX_ADDRESS] or None, int(bits) if bits else None)
         )
         outcome = TlsOutcome.OK if verify in (b"NO", b"NOT") else _VERDICTS.get(verify, TlsOutcome.OK)
         self._pend(process, line, relay, process.tls, self._refined(process, outcome))
@@ -531,6 +537,7 @@ class SendmailReader:
 
     def _relay(self, text: bytes, process: Process) -> tuple[bytes, Relay]:
         """A relay's name as TLS lines have it, and the relay; delivery lines cut the middle out of a long name."""
+        text = text[:MAX_ADDRESS]
         known = self._relays.get(text)
         if known is None:
             match = _RELAY(text)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rtls_analysis.read.log_rows import Sink
 from rtls_analysis.read.log_time import Clock
 from rtls_analysis.read.logs import read_connections, read_logs
-from rtls_analysis.read.sendmail import SendmailReader
+from rtls_analysis.read.sendmail import MAX_RECIPIENTS, MAX_TEXT, SendmailReader
 from tests.read.truth import disagreements
 
 ReadText = Callable[..., pd.DataFrame]
@@ -437,6 +437,14 @@ def test_any_bytes(lines: list[tuple[bool, bool, bytes]]) -> None:
     reader.finish()
     counted = sum(sink.understood.values()) + sum(skip.count for skip in sink.coverage.skipped.values())
     assert counted == len(lines)
+
+
+def test_one_line_is_not_multiplied(read_text: ReadText) -> None:
+    """What many recipients share, and how many they are, has a bound."""
+    line = to(stat="Deferred: " + "x" * 5000, who=",".join(["<a@b.test>"] * (MAX_RECIPIENTS + 1)))
+    frame = read_text(log(line))
+    assert len(frame) == MAX_RECIPIENTS
+    assert frame["reply_text"].str.len().unique().tolist() == [MAX_TEXT]
 
 
 @settings(max_examples=50, deadline=None)
