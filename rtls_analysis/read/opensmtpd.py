@@ -100,6 +100,7 @@ _NETWORK_ERROR = (b"Network error on destination", b"No valid route to", b"No re
 MAX_SESSIONS = 20_000
 MAX_ENVELOPES = 100_000
 MAX_NAMES = 20_000
+MAX_ADDRESS = 2_000  # of what later rows repeat
 
 
 class LastTry(NamedTuple):
@@ -258,16 +259,24 @@ class OpenSmtpdReader:
         self.sink.understood["opensmtpd session"] += 1
         if session_id in server.sessions:
             self._close(server, session_id)
-        for old in list(server.sessions)[: MAX_SESSIONS // 4] if len(server.sessions) >= MAX_SESSIONS else ():
-            self._close(server, old)
-        name = None if host in (b"", b"<unknown>") or host == address else host
-        relay = self.sink.share(Relay(name, address.lower() or None, int(port) if port else None))
+        self._make_room(server)
+        name = None if host in (b"", b"<unknown>") or host == address else host[:MAX_ADDRESS]
+        relay = self.sink.share(
+            Relay(name, address[:MAX_ADDRESS].lower() or None, int(port) if port else None)
+        )
         server.sessions[session_id] = Session(number, self.sink.clock.at(line), relay, scheme)
+
+    def _make_room(self, server: Server) -> None:
+        """Close the oldest sessions where too many are open."""
+        if len(server.sessions) >= MAX_SESSIONS:
+            for session_id in list(server.sessions)[: MAX_SESSIONS // 4]:
+                self._close(server, session_id)
 
     def _encrypted(self, server: Server, session_id: bytes, text: bytes) -> None:
         self.sink.understood["opensmtpd session"] += 1
         session = server.sessions.get(session_id)
         if session is None:
+            self._make_room(server)
             session = server.sessions[session_id] = Session(0, None, NO_RELAY, b"")
         match = _CIPHERS(text[:500])
         version, cipher, bits = match.groups() if match is not None else (None, None, None)

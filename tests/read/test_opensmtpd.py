@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtls_analysis.read import opensmtpd
 from rtls_analysis.read.log_rows import Sink, Source
 from rtls_analysis.read.log_time import Clock
 from rtls_analysis.read.logs import read_connections, read_logs
@@ -357,6 +358,21 @@ def test_any_bytes(lines: list[bytes]) -> None:
     reader.finish()
     counted = sum(sink.understood.values()) + sum(skip.count for skip in sink.coverage.skipped.values())
     assert counted == len(lines) + taken
+
+
+def test_sessions_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose end never comes are given up, the oldest first, whatever their first line was."""
+    monkeypatch.setattr(opensmtpd, "MAX_SESSIONS", 8)
+    sink = Sink(Clock())
+    reader = OpenSmtpdReader(sink)
+    for number in range(1, 101):
+        line = (
+            f"{number:016x} mta tls ciphers=TLSv1.3:C:256" if number % 2 else connecting(sid=f"{number:016x}")
+        )
+        assert reader.raw(Source(), line.encode(), 0, number)
+    (server,) = reader.servers.values()
+    assert len(server.sessions) <= 8
+    assert f"{100:016x}".encode() in server.sessions
 
 
 @settings(max_examples=50, deadline=None)
