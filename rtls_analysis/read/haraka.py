@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import NamedTuple
 
 from rtls_analysis.outcomes import Action, TlsLevel, TlsOutcome
@@ -80,19 +81,28 @@ _UNVERIFIED = re.compile(rb"unable to verify|UNABLE_TO_|certificate", re.IGNOREC
 
 MAX_MAILS = 50_000
 MAX_SERVERS = 10_000
-MAX_FAILURES = 50
 MAX_RECIPIENTS = 10_000
+MAX_ROWS = 100_000  # of one mail, that each of its tries multiplies by its recipients
+MAX_ADDRESS = 2_000  # of what later rows repeat
+MAX_TEXT = 4_000  # of what several rows share
 
 
 class Transaction:
     """A message as it was received."""
 
-    __slots__ = ("message_id", "recipients", "sender")
+    __slots__ = ("by_domain", "message_id", "recipients", "sender")
 
     def __init__(self) -> None:
         self.sender: bytes | None = None
         self.message_id: bytes | None = None
         self.recipients: list[bytes] = []
+        self.by_domain: dict[bytes | None, list[bytes]] = {}  # the same
+
+    def add(self, recipient: bytes) -> None:
+        """Note a recipient."""
+        if len(self.recipients) < MAX_RECIPIENTS:
+            self.recipients.append(recipient)
+            self.by_domain.setdefault(domain_of(recipient), []).append(recipient)
 
 
 class Failure(NamedTuple):
@@ -108,7 +118,8 @@ class Mail:
     """The part of a message for one domain, on its way out."""
 
     __slots__ = (
-        "failure", "last", "open", "place", "queue_id", "rejected", "said", "secured", "tls", "transaction", "verdict",
+        "failure", "last", "open", "place", "queue_id", "rows", "said", "secured", "tls", "transaction",
+        "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -116,10 +127,10 @@ class Mail:
     ) -> None:
         self.queue_id = queue_id
         self.place = place  # among the mails of its transaction
+        self.rows = 0
         self.transaction = transaction
         self.open: dict[bytes, None] = dict.fromkeys(recipients)  # recipients without an end
         self.said: set[bytes] = set()  # those that this try has a row of
-        self.rejected: set[bytes] = set()  # those whose end a line of their own told
         self.tls: Tls | None = None  # of this try
         self.verdict = TlsOutcome.OK  # on its certificate
         self.secured: Connection | None = None  # its row, until a result line names the server
@@ -172,14 +183,16 @@ class Server:
 
     def _share_out(self, mail: Mail) -> None:
         """Give a mail its part of the transaction's recipients."""
-        recipients = mail.transaction.recipients if mail.transaction is not None else []
-        by_domain: dict[bytes | None, list[bytes]] = {}
-        for recipient in recipients:
-            by_domain.setdefault(domain_of(recipient), []).append(recipient)
-        if len(by_domain) < mail.place <= len(recipients):
+        if mail.transaction is None or mail.place < 1:
+            return
+        recipients, by_domain = mail.transaction.recipients, mail.transaction.by_domain
+        place = mail.place - 1
+        if len(by_domain) <= place < len(recipients):
             self.always_split = True
-        parts = [[recipient] for recipient in recipients] if self.always_split else list(by_domain.values())
-        mail.open = dict.fromkeys(parts[mail.place - 1] if 0 < mail.place <= len(parts) else ())
+        if self.always_split:
+            mail.open = dict.fromkeys(recipients[place : place + 1])
+        else:
+            mail.open = dict.fromkeys(next(islice(by_domain.values(), place, None), ()))
 
 
 class Entry(NamedTuple):
@@ -271,14 +284,15 @@ class HarakaReader:
         """Sender, recipients and Message-ID of a transaction."""
         if text.startswith(b"recipient <") and (match := _RECIPIENT(text)) is not None and match[4] == b"OK":
             transaction = server.transaction(uuid)
-            if len(transaction.recipients) < MAX_RECIPIENTS:
-                transaction.recipients.append(match[1])
+            transaction.add(match[1][:MAX_ADDRESS])
         elif text.startswith(b"sender <") and (found := _ANGLES.match(text, 7)) is not None:
             server.transactions.pop(uuid, None)
-            server.transaction(uuid).sender = found[1]
+            server.transaction(uuid).sender = found[1][:MAX_ADDRESS]
         elif text.startswith(b"message mid="):
             mid = _fields(text).get(b"mid", b"")
-            server.transaction(uuid).message_id = mid.removeprefix(b"<").removesuffix(b">") or None
+            server.transaction(uuid).message_id = (
+                mid[:MAX_ADDRESS].removeprefix(b"<").removesuffix(b">") or None
+            )
         else:
             self._no_delivery.add(entry.line)
             return
@@ -288,7 +302,9 @@ class HarakaReader:
 
     def _sent(self, server: Server, entry: Entry, uuid: bytes, text: bytes) -> None:
         mail = server.mail(uuid)
-        if text.startswith(b"delivered file="):
+        if mail.rows >= MAX_ROWS:
+            self.sink.coverage.skip("haraka: more tries of one mail than are read", entry.line)
+        elif text.startswith(b"delivered file="):
             self._delivered(server, entry, mail, _fields(text))
         elif text.startswith(b"secured "):
             self._secured(server, entry, mail, text)
@@ -375,8 +391,6 @@ class HarakaReader:
         """One recipient was not accepted, for now or for good."""
         recipient, word, text = match[1], match[2], match[3]
         action = Action.DELAYED if word == b"deferred" else Action.FAILED
-        if action is Action.FAILED and len(mail.rejected) < MAX_RECIPIENTS:
-            mail.rejected.add(recipient)
         self._end_of_try(server, entry, mail, [recipient], action, word, text)
 
     def _failed(
@@ -388,7 +402,7 @@ class HarakaReader:
             concerned: list[bytes | None] = [who for who in mail.open if who not in mail.said] or [None]
             self._end_of_try(server, entry, mail, concerned, action, word, text)
             return concerned
-        concerned = [*_ANGLES.findall(some[1])] or [None]
+        concerned = [*_ANGLES.findall(some[1])[:MAX_RECIPIENTS]] or [None]
         new = [
             recipient for recipient in concerned if recipient not in mail.said and recipient not in mail.last
         ]
@@ -438,9 +452,10 @@ class HarakaReader:
         result = Result(action, outcome, word, enhanced, code)
         for index, recipient in enumerate(recipients):
             self._row(server, entry, mail, recipient, result, text, relay, tls, counted=index > 0)
-            if recipient is not None:
+            if recipient is not None and len(mail.said) < MAX_RECIPIENTS:
                 mail.said.add(recipient)
             if action is Action.DELAYED:
+                make_room(mail.last, MAX_RECIPIENTS)
                 mail.last[recipient] = outcome, enhanced
             else:
                 mail.last.pop(recipient, None)
@@ -467,13 +482,14 @@ class HarakaReader:
     ) -> None:
         if not counted:
             self.sink.understood["haraka delivery"] += 1
+        mail.rows += 1
         transaction = mail.transaction
         self.sink.deliver(
             Delivery(
                 entry.number, self.sink.clock.at(entry.stamp), server.origin, mail.queue_id,
                 None if transaction is None else transaction.message_id,
                 None if transaction is None else transaction.sender, recipient, relay, mode,
-                self.sink.share(result), text, delay, tls,
+                self.sink.share(result), text[:MAX_TEXT] if text is not None else None, delay, tls,
             )
         )  # fmt: skip
 
@@ -489,10 +505,10 @@ class HarakaReader:
             address, port = peer.groups() if peer is not None else (None, None)
         relay = NO_RELAY
         if address is not None:
-            relay = self.sink.share(Relay(None, address.lower(), int(port)))
+            relay = self.sink.share(Relay(None, address[:MAX_ADDRESS].lower(), int(port)))
         outcome = _outcome(text, secured=mail.tls is not None)
         tls = mail.tls or _tls_of(text, outcome, server.untold)
-        mail.failure = Failure(outcome, relay, tls, text)
+        mail.failure = Failure(outcome, relay, tls, text[:MAX_TEXT])
         if self.sink.wants_connections:
             if mail.secured is None:
                 mail.secured = Connection(
@@ -546,7 +562,7 @@ def _fields(text: bytes) -> dict[bytes, bytes]:
     """The ``key=value`` pairs of a line; the first one of a key counts."""
     fields: dict[bytes, bytes] = {}
     for match in _FIELD(text):
-        fields.setdefault(match[1], _unquoted(match[2]))
+        fields.setdefault(match[1], _unquoted(match[2])[:MAX_TEXT])
     return fields
 
 

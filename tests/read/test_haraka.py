@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtls_analysis.read import haraka
 from rtls_analysis.read.haraka import HarakaReader
 from rtls_analysis.read.log_rows import Sink, Source
 from rtls_analysis.read.log_time import Clock
@@ -411,6 +412,15 @@ def test_any_bytes(lines: list[bytes]) -> None:
     reader.finish()
     counted = sum(sink.understood.values()) + sum(skip.count for skip in sink.coverage.skipped.values())
     assert counted == taken
+
+
+def test_tries_of_one_mail_have_a_bound(read_text: ReadText, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try is a row for each recipient; a log that repeats them without end is read up to a bound."""
+    monkeypatch.setattr(haraka, "MAX_ROWS", 10)
+    lines = [*received("a@b.test", "c@b.test"), *[out("Temp failing 1_0 for 64 seconds: 450 no")] * 20]
+    frame = read_text(log(*lines))
+    assert len(frame) == 10
+    assert frame.attrs["coverage"]["skipped"]["haraka: more tries of one mail than are read"]["count"] == 15
 
 
 @settings(max_examples=50, deadline=None)
