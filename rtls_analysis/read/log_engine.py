@@ -44,6 +44,9 @@ MAX_WRAPPINGS = 4
 MAX_REPEATS = 1_000  # of one line; a folded count beyond that is not believed
 MAX_LOOK_BACK = 1_000  # lines in which the one that was repeated is looked for
 
+# A stamp is known by its date; a broken time makes it no other line, and the row's time is missing.
+_TRADITIONAL = re.compile(rb"[A-Z][a-z]{2} [ \d]\d .{9}", re.DOTALL).match
+_ISO = re.compile(rb"\d{4}-\d\d-\d\dT\S* ").match
 _HEADER = re.compile(
     rb"(?:<[\w.]+> )?(?:([^\s\[\]]{0,254}[^\s\[\]:]) +)?([^\s\[\]:]{1,100})(?:\[([^\]\s]{0,32})\])?: ?"
     rb"(?:\[ID \d+ [\w.]+\] )?"
@@ -130,7 +133,7 @@ class LogEngine:
             if line.startswith(day):
                 end = line.find(b"]: ", 16)
                 source = sources(line[16:end])
-            elif line.startswith(date):
+            elif line.startswith(date) and line.find(b" ", 11) == width - 1:
                 end = line.find(b"]: ", width)
                 source = sources(line[width:end])
             else:
@@ -180,15 +183,17 @@ class LogEngine:
     def _line(self, line: bytes, number: int, depth: int = 0) -> None:
         """A line that begins unlike the last one, comes from a source not met before, or is not of the syslog kind."""
         start = stamp_end(line)
-        if start and line[:1] != b"@":
+        contained = line.startswith((b"stdout ", b"stderr "), start)
+        if start and not contained and line[:1] != b"@":
             self._stamped(line, start, number)
-            return
-        if not line.strip(b"\0 \t\r"):
+        elif not line.strip(b"\0 \t\r"):
             self._empty.count += 1
         elif (head := too_long(line)) is not None:
             self.sink.coverage.skip(TOO_LONG, head)
         elif depth < MAX_WRAPPINGS and (inner := unwrap(line)) is not None:
             self._line(inner, number, depth + 1)
+        elif (stamp := _TRADITIONAL(line) or _ISO(line)) is not None:
+            self._stamped(line, stamp.end(), number)
         elif not self._own_form(self._bare, line, 0, number):
             self._not_log.add(line)
 
@@ -201,7 +206,7 @@ class LogEngine:
             if self.sink.clock.careful:  # each line must pass here
                 self.sink.clock.at(line)
                 self._day = b"\0"
-        else:
+        elif line[10:11] == b"T" and line.find(b" ", 11) == start - 1:
             self._date, self._width = line[:11], start
         header = _HEADER(line, start)
         # Lines of a server's own form may begin like this, and hold words with a colon that look like a tag.
@@ -217,7 +222,8 @@ class LogEngine:
         host, tag, pid = header[1] or b"", header[2], header[3] or b""
         source = self._source(host, tag, pid, line[header.end() :])
         if header[3] is not None and header[2] + b"[" + pid + b"]: " == line[header.start(2) : header.end()]:
-            self._sources[line[start : header.end() - 3]] = source
+            begin = 16 if line[3:4] == b" " else start
+            self._sources[line[begin : header.end() - 3]] = source
         self._feed(source, line, header.end(), number)
 
     def _feed(self, source: Source, line: bytes, start: int, number: int) -> None:
