@@ -167,7 +167,7 @@ class _Message:
                 text = leaf.text()[: bounce_families.MAX_TEXT]
                 if (mark := _FORWARDED.search(text)) is not None:
                     inner = _QUOTED.sub("", text[mark.end() :])
-                    yield _read(inner.encode("utf-8", "surrogateescape"), self.nesting - 1)
+                    yield _read(inner.encode("utf-8", "replace"), self.nesting - 1)
 
     # -- a notice with fields -------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class _Message:
             failures = bounce_families.find_failures(notice, senders + writers)
             failures = failures or bounce_families.find_failures(notice, senders)
         if not failures and returned and self.nesting:
-            inner_notice = _read(returned.encode("utf-8", "surrogateescape"), self.nesting - 1)
+            inner_notice = _read(returned.encode("utf-8", "replace"), self.nesting - 1)
             if inner_notice.rows:
                 return inner_notice
         if not failures and (is_report or _NOT_DELIVERED.search(notice)):
@@ -322,7 +322,7 @@ class _Message:
             if leaf.media_type in _RETURNED_TYPES:
                 return *cut_header(leaf.message()), leaf.media_type in _HEADER_TYPES
         if all(leaf.media_type.startswith("text/") for leaf in self.leaves):
-            return *cut_header(self.words()[1].encode("utf-8", "surrogateescape")), False
+            return *cut_header(self.words()[1].encode("utf-8", "replace")), False
         return b"", b"", False
 
     def _shared(self, message: Fields, form: str) -> Row:

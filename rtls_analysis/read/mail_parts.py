@@ -242,6 +242,6 @@ def decode_words(text: str) -> str:
 
 def _decode_word(match: re.Match[str]) -> str:
     charset, encoding, text = match.groups()
-    raw = text.encode("utf-8", "surrogateescape")
+    raw = text.encode("utf-8", "replace")
     data = binascii.a2b_qp(raw, header=True) if encoding in "qQ" else _decode_base64(raw)
     return decode_text(data, charset.partition("*")[0].encode("ascii", "replace"))

@@ -573,6 +573,14 @@ def test_hostile(make: Callable[[int], bytes]) -> None:
     assert all(row["final_recipient"] for row in notice.rows)
 
 
+def test_lone_surrogates() -> None:
+    """A charset in which halves of a character can be written makes no exception, nor in the table."""
+    words = "Delivery failed.\n\n<a@away.test>:\n+2Qk- gone\n\nMessage-ID: <1@x.test>\nFrom: +2Qk-\nTo: b@x.test\nSubject: x\n\n"
+    data = f"{HEADER}Content-Type: text/plain; charset=utf-7\n\n\xff{words}".encode("latin-1")
+    (row,) = read_dsns(io.BytesIO(data), progress=False).to_dict("records")
+    assert (row["final_recipient"], row["original_message_id"]) == ("a@away.test", "1@x.test")
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_mutated(data: st.DataObject) -> None:
