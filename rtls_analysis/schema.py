@@ -696,7 +696,8 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
                 values = values.astype(object)
             data[column.name] = values.astype(column.dtype)
         else:
-            data[column.name] = pd.Series(pd.NA, index=frame.index, dtype=object).astype(column.dtype)
+            missing = float("nan") if column.kind is Kind.SECONDS else pd.NA
+            data[column.name] = pd.Series(missing, index=frame.index, dtype=object).astype(column.dtype)
     data.update({str(name): frame[name] for name in frame.columns if name not in table.by_name})
     result = pd.DataFrame(data, index=frame.index)
     result.attrs = dict(frame.attrs)

@@ -77,6 +77,15 @@ def test_conform_takes_what_other_tools_write() -> None:
     assert result.attrs == {"coverage": {"lines": 1}}
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_conform_adds_what_is_missing(name: str) -> None:
+    """A frame without any of the columns gets them all, as missing values."""
+    table = TABLES[name]
+    result = conform(pd.DataFrame({"mine": [1, 2]}), table)
+    assert {c: str(result[c].dtype) for c in table.names()} == {c.name: str(c.dtype) for c in table.columns}
+    assert result[table.names()].isna().all(axis=None)
+
+
 def test_csv_keeps_lists_as_json() -> None:
     """Lists are JSON in CSV, missing values are empty."""
     frame = to_frame(DOMAINS, [{"domain": "a.example", "sts_texts": ["x, y", "z"]}, {"domain": "b.example"}])
