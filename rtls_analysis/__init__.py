@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     from rtls_analysis.lab import start_lab
     from rtls_analysis.pages import DomainPage, scan_domain
     from rtls_analysis.read.dsn import iter_dsns, read_dsns
+    from rtls_analysis.read.logs import (
+        iter_logs,
+        read_connections,
+        read_exchange,
+        read_exim,
+        read_haraka,
+        read_logs,
+        read_maddy,
+        read_mox,
+        read_opensmtpd,
+        read_postfix,
+        read_qmail,
+        read_sendmail,
+        read_stalwart,
+        write_logs,
+    )
     from rtls_analysis.read.received import iter_received, read_received
     from rtls_analysis.read.tls_reports import read_tls_reports
     from rtls_analysis.read.trace import TracePage, read_trace
@@ -30,8 +46,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "audit": "rtls_analysis.analysis.audit",
-    "compare": "rtls_analysis.analysis.snapshots",
     "DomainPage": "rtls_analysis.pages",
     "ListProblem": "rtls_analysis.scanner.targets",
     "ResolverProblem": "rtls_analysis.scanner.resolver",
@@ -40,20 +54,36 @@ _HOMES = {
     "ScanStopped": "rtls_analysis.scanner.contacts",
     "Snapshot": "rtls_analysis.store",
     "StoreProblem": "rtls_analysis.store",
-    "configure": "rtls_analysis.scanner.options",
     "TracePage": "rtls_analysis.read.trace",
+    "audit": "rtls_analysis.analysis.audit",
+    "compare": "rtls_analysis.analysis.snapshots",
+    "configure": "rtls_analysis.scanner.options",
     "iter_dsns": "rtls_analysis.read.dsn",
+    "iter_logs": "rtls_analysis.read.logs",
     "iter_received": "rtls_analysis.read.received",
     "judge": "rtls_analysis.verdicts",
+    "open_snapshot": "rtls_analysis.store",
+    "read_connections": "rtls_analysis.read.logs",
     "read_dsns": "rtls_analysis.read.dsn",
+    "read_exchange": "rtls_analysis.read.logs",
+    "read_exim": "rtls_analysis.read.logs",
+    "read_haraka": "rtls_analysis.read.logs",
+    "read_logs": "rtls_analysis.read.logs",
+    "read_maddy": "rtls_analysis.read.logs",
+    "read_mox": "rtls_analysis.read.logs",
+    "read_opensmtpd": "rtls_analysis.read.logs",
+    "read_postfix": "rtls_analysis.read.logs",
+    "read_qmail": "rtls_analysis.read.logs",
     "read_received": "rtls_analysis.read.received",
+    "read_sendmail": "rtls_analysis.read.logs",
+    "read_stalwart": "rtls_analysis.read.logs",
     "read_tls_reports": "rtls_analysis.read.tls_reports",
     "read_trace": "rtls_analysis.read.trace",
-    "open_snapshot": "rtls_analysis.store",
     "scan": "rtls_analysis.scanner.campaign",
     "scan_async": "rtls_analysis.scanner.campaign",
     "scan_domain": "rtls_analysis.pages",
     "start_lab": "rtls_analysis.lab",
+    "write_logs": "rtls_analysis.read.logs",
 }
 _ROOMS = ("outcomes", "plots", "schema")
 
@@ -71,13 +101,26 @@ __all__ = [
     "compare",
     "configure",
     "iter_dsns",
+    "iter_logs",
     "iter_received",
     "judge",
     "open_snapshot",
     "outcomes",
     "plots",
+    "read_connections",
     "read_dsns",
+    "read_exchange",
+    "read_exim",
+    "read_haraka",
+    "read_logs",
+    "read_maddy",
+    "read_mox",
+    "read_opensmtpd",
+    "read_postfix",
+    "read_qmail",
     "read_received",
+    "read_sendmail",
+    "read_stalwart",
     "read_tls_reports",
     "read_trace",
     "scan",
@@ -85,6 +128,7 @@ __all__ = [
     "scan_domain",
     "schema",
     "start_lab",
+    "write_logs",
 ]
 
 

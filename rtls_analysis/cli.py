@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_compare(commands)
     _add_audit(commands)
+    _add_logs(commands)
     _add_dsns(commands)
     _add_tls_reports(commands)
     _add_received(commands)
@@ -151,6 +152,33 @@ def _add_audit(commands: Any) -> None:
 
 
 _OUTPUT = "write the table too: .parquet, .csv or .jsonl"
+
+
+def _add_logs(commands: Any) -> None:
+    logs = commands.add_parser(
+        "logs",
+        help="read MTA logs: every delivery attempt with its TLS and REQUIRETLS outcome",
+        description="Read the logs of mail servers, of any size, plain or packed, and sum up: attempts, TLS levels, "
+        "REQUIRETLS outcomes, the worst destinations. With -o and --connections the tables are written too.",
+    )
+    logs.add_argument("paths", nargs="+", metavar="FILE", help="files, globs or folders; - is standard input")
+    logs.add_argument("-o", "--output", metavar="FILE", help="write the attempts: .parquet, .csv or .jsonl")
+    logs.add_argument("--connections", metavar="FILE", help="write the connections too")
+    logs.add_argument(
+        "--mta", default="auto", metavar="NAME", help="read only this server's lines, as postfix (auto)"
+    )
+    logs.add_argument(
+        "--timezone", metavar="TZ", help="zone of stamps without one, as Europe/Berlin (this machine's)"
+    )
+    logs.add_argument("--year", type=int, metavar="Y", help="year of the first line, where stamps have none")
+    logs.add_argument(
+        "--pseudonymise",
+        metavar="KEYFILE",
+        help="replace local parts by hashes under the secret key in this file",
+    )
+    logs.add_argument("--domains-too", action="store_true", help="replace domains and hosts as well")
+    logs.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    logs.set_defaults(run=_logs)
 
 
 def _add_dsns(commands: Any) -> None:
@@ -371,6 +399,33 @@ def _audit(arguments: argparse.Namespace) -> int:
     print(breaches.to_string(index=False))
     print(f"\n{len(breaches):,} breaches in {count:,} connections", file=sys.stderr)
     return UNREADABLE
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+    from rtls_analysis.read.log_summary import coverage_text
+    from rtls_analysis.read.logs import write_logs
+
+    if arguments.domains_too and not arguments.pseudonymise:
+        raise rtls.ScanProblem("--domains-too goes with --pseudonymise KEYFILE")
+    try:
+        summary, coverage = write_logs(
+            arguments.paths,
+            arguments.output,
+            arguments.connections,
+            mta=arguments.mta,
+            timezone=arguments.timezone,
+            year=arguments.year,
+            pseudonymise=arguments.pseudonymise,
+            domains_too=arguments.domains_too,
+            progress=not arguments.quiet,
+        )
+    except ValueError as error:
+        raise rtls.ScanProblem(str(error)) from None
+    if not arguments.quiet:
+        print(coverage_text(coverage))
+        print(f"\n{summary}")
+    return UNREADABLE if coverage.get("unreadable_files") else OK
 
 
 def _dsns(arguments: argparse.Namespace) -> int:
