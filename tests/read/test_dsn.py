@@ -19,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtls_analysis.outcomes import TlsOutcome, Told
-from rtls_analysis.read.dsn import iter_dsns, read_dsns, summarise_dsns
+from rtls_analysis.read import dsn
+from rtls_analysis.read.dsn import iter_dsns, read_dsns, summarise_dsns, write_dsns
 from rtls_analysis.read.dsn_message import MailKind, Notice, read_notice
-from rtls_analysis.schema import BOUNCES, Returned
+from rtls_analysis.read.log_output import read_coverage
+from rtls_analysis.schema import BOUNCES, Returned, conform
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -487,6 +489,7 @@ def test_folder(tmp_path: Path) -> None:
     assert frame["source_file"].tolist() == names
     assert frame.attrs["coverage"] == {
         "messages_read": 6,
+        "messages_matched": 3,
         "kinds": {"dsn": 3, "delay": 1, "ordinary": 1, "unreadable": 1},
         "skipped": {
             "empty": {"count": 1, "samples": [str(tmp_path / "empty")]},
@@ -497,8 +500,34 @@ def test_folder(tmp_path: Path) -> None:
     }
     text = summarise_dsns(frame)
     assert "6 messages read" in text
-    assert "3  peer_requires_tls" in text
+    assert "3  peer_requires_tls: 550 5.7.10 Encryption needed" in text
     assert str(tmp_path / "nobody.eml") in text
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_written(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file has the same rows, however many parts it was written in, and the same summary."""
+    monkeypatch.setattr(dsn, "PART_ROWS", 10)
+    (tmp_path / "mbox").write_bytes((b"From x Mon Nov 23 16:32:12 2026\n" + PLAIN + b"\n") * 25)
+    frame = read_dsns(tmp_path / "mbox", progress=False)
+    path = tmp_path / f"bounces.{ending}"
+    assert str(write_dsns(tmp_path / "mbox", path, progress=False)) == summarise_dsns(frame)
+    read = {
+        "parquet": pd.read_parquet,
+        "csv": pd.read_csv,
+        "jsonl": lambda name: pd.read_json(name, lines=True),
+    }
+    written = conform(read[ending](path), BOUNCES)
+    pd.testing.assert_frame_equal(written, frame)
+    if ending == "parquet":
+        assert read_coverage(path) == frame.attrs["coverage"]
+
+
+def test_summary_is_printable(tmp_path: Path) -> None:
+    """Control characters of strangers do not reach the terminal."""
+    path = tmp_path / "a\x1b[2J.eml"
+    path.write_bytes(PLAIN.replace(b"Encryption needed", b"Encryption \x1b]0;x\x07 needed"))
+    assert summarise_dsns(read_dsns(path, progress=False)).replace("\n", "").isprintable()
 
 
 def test_parts_of_a_table() -> None:
