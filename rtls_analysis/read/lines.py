@@ -25,17 +25,13 @@ _NAMES = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep"
 MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines of one file, without their ends; `first_line` is the number of the first, from 1.
-
-    `watched` tells whether some line holds one of `WATCHED`.
-    """
+    """Whole lines of one file, without the end of the last; `first_line` is the number of the first, from 1."""
 
     file: LogFile
     first_line: int
-    lines: list[bytes]
-    watched: bool
+    text: bytes
 
 
 def read_blocks(files: Sequence[LogFile], intake: Intake) -> Iterator[Block]:
@@ -53,7 +49,7 @@ def read_blocks(files: Sequence[LogFile], intake: Intake) -> Iterator[Block]:
             if first:
                 first = False
                 if carry and owner is not None and _begins_a_line(carry, data):
-                    yield Block(owner, number + 1, [carry], _watched(carry))
+                    yield Block(owner, number + 1, carry)
                     carry = b""
                 if not carry:
                     owner, number = file, 0
@@ -66,21 +62,20 @@ def read_blocks(files: Sequence[LogFile], intake: Intake) -> Iterator[Block]:
             carry = data[end + 1 :]
             if b"\r" in text:
                 text = text.replace(b"\r\n", b"\n").removesuffix(b"\r")
-            lines = text.split(b"\n")
-            lines[0] = _cut(lines[0])
+            end = text.find(b"\n")
+            if end > MAX_LINE_BYTES or end < 0:
+                text = _cut(text if end < 0 else text[:end]) + (b"" if end < 0 else text[end:])
             if owner is not None and owner is not file:  # the end of a line that began in the file before
-                yield Block(owner, number + 1, lines[:1], _watched(lines[0]))
-                del lines[0]
-                number = 1
+                line, more, text = text.partition(b"\n")
+                yield Block(owner, number + 1, line)
+                owner, number = file, 1
+                if not more:
+                    continue
             owner = file
-            yield Block(file, number + 1, lines, _watched(text))
-            number += len(lines)
+            yield Block(file, number + 1, text)
+            number += text.count(b"\n") + 1
     if carry and owner is not None:
-        yield Block(owner, number + 1, [_cut(carry.removesuffix(b"\r"))], _watched(carry))
-
-
-def _watched(text: bytes) -> bool:
-    return any(word in text for word in WATCHED)
+        yield Block(owner, number + 1, _cut(carry.removesuffix(b"\r")))
 
 
 def _pieces(file: LogFile, intake: Intake) -> Iterator[bytes]:

@@ -38,7 +38,8 @@ READERS: Mapping[MailReader, str] = {
     MailReader.QMAIL: "QmailReader",
 }
 
-MAX_SOURCES = 100_000
+GENERATION = 1 << 20  # lines; a process that says nothing for one to two generations is forgotten
+MAX_SOURCES = 300_000  # of one generation
 MAX_UNCLAIMED = 10_000
 MAX_WRAPPINGS = 4
 MAX_REPEATS = 1_000  # of one line; a folded count beyond that is not believed
@@ -58,6 +59,14 @@ _LAST_REPEATED = re.compile(
 _LOST = re.compile(
     rb"(?:imuxsock|imjournal).{0,60} lost \d+ messages|Suppressed \d+ messages|rate-limit"
 ).search
+
+
+_watched = re.compile(b"|".join(map(re.escape, WATCHED))).search
+
+
+def watched(text: bytes) -> bool:
+    """Whether a text has one of the words of `WATCHED`."""
+    return any(word in text for word in WATCHED)
 
 
 def make_readers(sink: Sink, mta: MailReader | None = None) -> list[LogReader]:
@@ -93,6 +102,9 @@ class LogEngine:
         self._raw = [reader.raw for reader in readers]
         self._sources: dict[bytes, Source] = {}  # by "host tag[pid" as it stands in a line
         self._known: dict[tuple[bytes, bytes, bytes], tuple[Source, LogReader]] = {}
+        self._older: dict[
+            tuple[bytes, bytes, bytes], tuple[Source, LogReader]
+        ] = {}  # of the generation before
         self._unclaimed: dict[tuple[bytes, bytes, bytes], Source] = {}
         self._bare = Source()
         self._day = b"\0"  # of the last line: "Nov 23 " ...
@@ -109,16 +121,25 @@ class LogEngine:
 
     def feed(self, block: Block) -> None:
         """Read a block of lines."""
-        lines = block.lines
+        lines = block.text.split(b"\n")
         self.places.add(self.number + 1, block.file.name, block.first_line)
         self.sink.coverage.lines_read += len(lines)
+        ages = GENERATION - self.number % GENERATION
+        if len(lines) <= ages:
+            self._feed_lines(lines, watched(block.text))
+        else:
+            self._feed_lines(lines[:ages], watched(block.text))
+            self.age()
+            self._feed_lines(lines[ages:], watched(block.text))
+
+    def _feed_lines(self, lines: list[bytes], watched: bool) -> None:
         begun = 0
-        if block.watched:
+        if watched:
             for index, line in enumerate(lines):
                 if _watched(line):
                     self._run(lines[begun:index])
                     self.number += 1
-                    if REPEATS not in line or not self._repeat(block, index):
+                    if REPEATS not in line or not self._repeat(lines, index):
                         self._line(line, self.number)
                     begun = index + 1
         self._run(lines[begun:] if begun else lines)
@@ -154,12 +175,12 @@ class LogEngine:
 
     # -- lines that stand for others ------------------------------------------------------------------------
 
-    def _repeat(self, block: Block, index: int) -> bool:
+    def _repeat(self, lines: list[bytes], index: int) -> bool:
         """``message repeated 3 times: [ TEXT]`` is three more of TEXT, the older form of the host's line before."""
-        line = block.lines[index]
+        line = lines[index]
         start = stamp_end(line)
         if start and (match := _LAST_REPEATED(line, start)):
-            before = islice(chain(reversed(block.lines[:index]), reversed(self._before)), MAX_LOOK_BACK)
+            before = islice(chain(reversed(lines[:index]), reversed(self._before)), MAX_LOOK_BACK)
             text = _last_of(match[1] or b"", before)
         elif start and (header := _HEADER(line, start)) and (match := _REPEATED(line, header.end())):
             text = line[start : header.end()] + match[2]
@@ -194,8 +215,8 @@ class LogEngine:
             self._line(inner, number, depth + 1)
         elif (stamp := _TRADITIONAL(line) or _ISO(line)) is not None:
             self._stamped(line, stamp.end(), number)
-        elif not self._own_form(self._bare, line, 0, number):
-            self._not_log.add(line)
+        else:
+            self._unknown(line, 0, None, number)
 
     def _stamped(self, line: bytes, start: int, number: int) -> None:
         traditional = line[3:4] == b" "
@@ -210,8 +231,14 @@ class LogEngine:
             self._date, self._width = line[:11], start
         header = _HEADER(line, start)
         # Lines of a server's own form may begin like this, and hold words with a colon that look like a tag.
-        own = header is None or (header[3] is None and not traditional)
-        if own and self._own_form(self._bare, line, 0, number):
+        if header is None or (header[3] is None and not traditional):
+            self._unknown(line, start, header, number)
+        else:
+            self._syslog(line, start, header, number)
+
+    def _unknown(self, line: bytes, start: int, header: re.Match[bytes] | None, number: int) -> None:
+        """A line that may be of a server's own form, and else of a syslog source where it has such a header."""
+        if self._own_form(self._bare, line, 0, number):
             return
         if header is None:
             self._not_log.add(line)
@@ -237,12 +264,15 @@ class LogEngine:
         key = (host, tag, pid)
         if (known := self._known.get(key)) is not None:
             return known[0]
+        if (known := self._older.pop(key, None)) is not None:
+            self._known[key] = known
+            return known[0]
         if (unclaimed := self._unclaimed.get(key)) is not None:
             return unclaimed
         for reader in self.readers:
             if (source := reader.source(host, tag, pid, text)) is not None:
                 if len(self._known) >= MAX_SOURCES:
-                    self._forget()
+                    self.age()
                 self._known[key] = (source, reader)
                 return source
         if len(self._unclaimed) >= MAX_UNCLAIMED:
@@ -251,10 +281,11 @@ class LogEngine:
         source = self._unclaimed[key] = Source(host, tag, pid, feed=self._foreign)
         return source
 
-    def _forget(self) -> None:
-        for key in list(self._known)[: MAX_SOURCES // 4]:
-            source, reader = self._known.pop(key)
+    def age(self) -> None:
+        """Forget the processes that have said nothing for a generation of lines, and begin another."""
+        for source, reader in self._older.values():
             reader.drop(source)
+        self._older, self._known = self._known, {}
         self._sources.clear()
 
     def _foreign(self, source: Source, line: bytes, start: int, number: int) -> None:
@@ -272,9 +303,6 @@ class LogEngine:
                     self._raw.insert(0, self._raw.pop(index))
                 return True
         return False
-
-
-_watched = re.compile(b"|".join(map(re.escape, WATCHED))).search
 
 
 def _last_of(host: bytes, lines: Iterable[bytes]) -> bytes | None:

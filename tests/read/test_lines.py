@@ -28,7 +28,7 @@ def blocks_of(*pieces: bytes) -> list[tuple[str, int, bytes]]:
     intake = Intake()
     lines = []
     for block in read_blocks(files, intake):
-        numbered = enumerate(block.lines, block.first_line)
+        numbered = enumerate(block.text.split(b"\n"), block.first_line)
         lines += [(block.file.name, number, line) for number, line in numbered]
     assert not intake.problems
     return lines
