@@ -12,7 +12,7 @@ from tests.servers.world import EXIM, NODE, OPEN, P11, P37, addresses
 _POSTFIX = re.compile(r"postfix/(mx\.\S+|implicit\.\S+)/smtpd\[\d+\]: (.*)")
 _POSTFIX_TLS = re.compile(
     r"Anonymous TLS connection established from \S+: (\S+) with cipher (\S+) \(\d+/\d+ bits\)"
-    r"(?: key-exchange (\S+))?"
+    r"(?: key-exchange (?:ECDHE \()?(\w+))?"
 )
 _EXIM = re.compile(r"^\S+ \S+ (.*)")
 _EXIM_CONNECT = re.compile(r"SMTP connection from \[\S+\] I=\[(\S+)\]:25 \(TCP/IP connection count = \d+\)")

@@ -218,7 +218,9 @@ class World:
                         options |= {"smtpd_tls_protocols": "TLSv1", "smtpd_tls_ciphers": "low"}
                         options["tls_low_cipherlist"] = "kRSA:@SECLEVEL=0"
                     case "tls12":
-                        options |= {"smtpd_tls_protocols": "TLSv1.2", "tls_eecdh_auto_curves": "secp384r1"}
+                        options["smtpd_tls_protocols"] = "TLSv1.2"
+                    case "p384":
+                        options["tls_eecdh_auto_curves"] = "secp384r1"
                     case "reject" | "defer" | "limit":
                         options["smtpd_delay_reject"] = "no"
                         action = f"static:{{{refusals[setting]}}}"
