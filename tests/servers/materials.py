@@ -224,6 +224,11 @@ def write_materials(folder: Path) -> None:
             kind = "self_signed" if row.policy == "self_signed" else "valid"
             leaf, chain = issue(kind, f"mta-sts.{row.domain}")
             write_pair(certs, f"mta-sts.{row.domain}", leaf, chain)
+    write_zones(zones, lines)
+
+
+def write_zones(zones: Path, lines: list[str]) -> None:
+    """Write the three zones that these lines belong to, and those above them."""
     for zone in ("signed.test.", "plain.test.", "broken.test."):
         own = [line for line in lines if line.split(maxsplit=1)[0].endswith(zone)]
         (zones / f"{zone}zone").write_text(_zone(zone, own))

@@ -131,8 +131,8 @@ class World:
         _run(["chroot", root, "sh", "-ec", 'cd /world/zones; exec "$@"', "sh", *signer])
         return (self.folder / "zones" / f"{key}.ds").read_text()
 
-    def start_dns(self) -> None:
-        """Sign the zones from the leaves up, break what shall be broken, and serve them."""
+    def sign_zones(self) -> Path:
+        """Sign the zones from the leaves up, one of them for a time that is over, and give their folder."""
         zones = self.folder / "zones"
         past = ("-i", "20200101000000", "-e", "20200201000000")
         keys = self._sign("signed.test.", "signed.test.zone", "-n")
@@ -142,12 +142,22 @@ class World:
         with (zones / "root.zone").open("a") as top:
             top.write(self._sign("test.", "test.zone"))
         (zones / "anchor").write_text(self._sign(".", "root.zone"))
+        return zones
+
+    def start_dns(self) -> None:
+        """Sign the zones, change a record afterwards, and serve them."""
+        zones = self.sign_zones()
         signed = zones / "signed.test.zone.signed"
         text = signed.read_text()
         line = re.search(r"^_25\._tcp\.mx\.forged\S*\s.*\sTLSA\s.*[0-9a-f]$", text, re.MULTILINE)
         assert line is not None
         last = "0" if line[0][-1] != "0" else "1"
         signed.write_text(text.replace(line[0], line[0][:-1] + last))
+        self.serve_dns()
+
+    def serve_dns(self) -> None:
+        """Serve the zones by nsd, and resolve names by an unbound that trusts their root."""
+        zones = self.folder / "zones"
         (zones / "hints").write_text(f". 3600 IN NS ns.test.\nns.test. 3600 IN A {NAME_SERVER}\n")
         served = {
             ".": "root.zone.signed",
