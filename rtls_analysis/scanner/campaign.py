@@ -237,15 +237,15 @@ async def _scan(
         engine = Engine(options, resolver, writer, roots, progress=show.progress, announce=announce)
         try:
             await engine.run(targets, plan_only=show.plan_only)
+            return _finish(writer, engine, "planned" if show.plan_only else "complete")
         except (ScanStopped, ResolverProblem, OSError) as problem:
             _keep(writer, engine, "stopped")
             raise _in_a_line(problem, writer) from problem
         except BaseException:
-            snapshot = _finish(writer, engine, "interrupted")
-            if holder is not None:
+            snapshot = _keep(writer, engine, "interrupted")
+            if holder is not None and snapshot is not None:
                 holder.append(snapshot)
             raise
-        return _finish(writer, engine, "planned" if show.plan_only else "complete")
 
 
 def _check(options: Options) -> None:
@@ -271,12 +271,13 @@ def _in_a_line(problem: Exception, writer: SnapshotWriter) -> Exception:
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
 
-def _keep(writer: SnapshotWriter, engine: Engine, state: str) -> None:
+def _keep(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot | None:
     """Put in order what can be put in order; the rows are on the disk whatever comes of it."""
     try:
-        _finish(writer, engine, state)
+        return _finish(writer, engine, state)
     except OSError:
         writer.abandon()
+        return None
 
 
 def _finish(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot:

@@ -38,6 +38,8 @@ _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, 
 SILENT_ADDRESSES, SILENT_NETWORKS = 20, 10
 """So many addresses in a row that take no connection, in so many networks, speak of this side, not of theirs."""
 
+_TO_ANSWER_SECONDS = 3.0  # with the network well for so long, a server that lives would have been heard
+
 PATIENCE = 60.0
 """Seconds for which trouble of our own is waited out before the scan stops."""
 
@@ -58,6 +60,7 @@ class PolicyTarget:
 class _Doubtful:
     """A connection that came to nothing, kept back until it is known that the network works."""
 
+    purpose: Purpose
     prefix: str
     store: Callable[[], None]
 
@@ -108,7 +111,7 @@ class Contacts:
         self._known: set[bytes] = set()  # certificates stored already
         self._last_visits: dict[int, Callable[[], None]] = {}  # what stores it, should there be no other
         self._doubtful: list[_Doubtful] = []
-        self._answered_at = float("-inf")
+        self._answered_at = dict.fromkeys(Purpose, float("-inf"))
         self._trouble_since: float | None = None
         self._not_before = 0.0
         self._wake: asyncio.Future[None] | None = None
@@ -222,12 +225,14 @@ class Contacts:
             self._last_visits[id(job)] = store
             return
         self._last_visits.pop(id(job), None)
+        purpose = Purpose.PROBE if isinstance(job.payload, ProbeTarget) else Purpose.POLICY
         if made_contact and not job.own:
-            self._believe()
-        if made_contact or job.own or self._answered_at >= began:
+            self._believe(purpose)
+        sure_at = min(time.monotonic(), began + _TO_ANSWER_SECONDS)
+        if made_contact or job.own or self._answered_at[purpose] >= sure_at:
             store()
         else:
-            self._doubtful.append(_Doubtful(prefix_of(job.address), store))
+            self._doubtful.append(_Doubtful(purpose, prefix_of(job.address), store))
             self._check_silence()
 
     async def _probe(self, job: Job, target: ProbeTarget) -> tuple[bool, bool, Callable[[], None]]:
@@ -361,12 +366,19 @@ class Contacts:
         job.attempts -= 1
         self._scheduler.add(job)
 
-    def _believe(self) -> None:
-        """Take note that the network works: what came to nothing meanwhile was not our doing."""
-        self._answered_at = time.monotonic()
+    def _believe(self, purpose: Purpose) -> None:
+        """Take note that the network works: what came to nothing meanwhile was not our doing.
+
+        Whoever reaches a mail server reaches policy hosts, but not the other way round: port 25 alone may be closed.
+        """
+        believed = tuple(Purpose) if purpose is Purpose.PROBE else (purpose,)
+        self._answered_at.update(dict.fromkeys(believed, time.monotonic()))
         waiting, self._doubtful = self._doubtful, []
         for doubtful in waiting:
-            doubtful.store()
+            if doubtful.purpose in believed:
+                doubtful.store()
+            else:
+                self._doubtful.append(doubtful)
 
     def _check_silence(self) -> None:
         count = len(self._doubtful)

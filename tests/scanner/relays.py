@@ -1,0 +1,214 @@
+"""Things between a scan and the lab that count what passes, and that can fail: a SOCKS5 proxy, a name server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import threading
+from collections import Counter
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+
+class _InThread:
+    """Runs in an event loop of its own, for tests that are not async; ``with`` starts and ends it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def start(self) -> None:
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.call(self.start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.call(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        await self.stop()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class SocksProxy(_InThread):
+    """A SOCKS5 proxy (RFC 1928, 1929): counts connections by address, and can vanish and come back.
+
+    `user` and `password` are asked for where given; `answers` are replies by address in place of a connection.
+    """
+
+    def __init__(self, *, user: str = "", password: str = "", answers: dict[str, int] | None = None) -> None:
+        super().__init__()
+        self.user, self.password, self.answers = user, password, answers or {}
+        self.connections: Counter[tuple[str, int]] = Counter()
+        self.greetings: list[bytes] = []
+        self.vanish_after: int | None = None  # so many connections
+        self._accepting: asyncio.Task[None] | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        who = f"{self.user}:{self.password}@" if self.user else ""
+        return f"socks5://{who}127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = listener.getsockname()[1]
+        listener.setblocking(False)
+        self._accepting = self._loop.create_task(self._accept(listener))
+
+    async def stop(self) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+            self._accepting = None
+
+    async def _accept(self, listener: socket.socket) -> None:
+        with listener:  # what was not accepted is reset with it
+            while True:
+                connection, _ = await self._loop.sock_accept(listener)
+                streams = await asyncio.open_connection(sock=connection)
+                task = self._loop.create_task(self._serve(*streams))
+                self._serving.add(task)
+                task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await self._talk(reader, writer)
+        writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        _version, count = await reader.readexactly(2)
+        methods = await reader.readexactly(count)
+        self.greetings.append(methods)
+        wanted = 2 if self.user else 0
+        if wanted not in methods:
+            writer.write(b"\x05\xff")
+            return
+        writer.write(bytes([5, wanted]))
+        if wanted == 2:
+            _version, length = await reader.readexactly(2)
+            user = await reader.readexactly(length)
+            password = await reader.readexactly((await reader.readexactly(1))[0])
+            good = (user.decode(), password.decode()) == (self.user, self.password)
+            writer.write(b"\x01\x00" if good else b"\x01\x01")
+            if not good:
+                return
+        _version, _command, _reserved, kind = await reader.readexactly(4)
+        packed = await reader.readexactly(4 if kind == 1 else 16)
+        address = str(ipaddress.ip_address(packed))
+        port = int.from_bytes(await reader.readexactly(2))
+        if self.vanish_after is not None and self.connections.total() >= self.vanish_after:
+            await self.stop()
+            return
+        self.connections[address, port] += 1
+        reply = self.answers.get(address)
+        if reply is None:
+            try:
+                onward = await asyncio.open_connection(address, port)
+            except ConnectionRefusedError:
+                reply = 5
+            except OSError:
+                reply = 3
+        if reply is not None:
+            writer.write(bytes([5, reply, 0, 1]) + bytes(6))
+            return
+        bound = bytes([5, 0, 0, 3, 4]) + b"here" + bytes(2)  # a name, which few expect
+        writer.write(bound)
+        await _relay(reader, writer, *onward)
+
+
+async def _relay(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    far_reader: asyncio.StreamReader,
+    far_writer: asyncio.StreamWriter,
+) -> None:
+    async def pass_on(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(1 << 16):
+                to.write(data)
+                await to.drain()
+        with contextlib.suppress(OSError):
+            to.write_eof()
+
+    try:
+        await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))
+    finally:
+        far_writer.close()
+
+
+class DnsRelay(_InThread):
+    """Passes questions over UDP and TCP on to a name server, counts them, and can fall silent and come back."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__()
+        host, _, port = server.partition(":")
+        self._far = host, int(port)
+        self.questions = 0
+        self.silent_after: int | None = None  # so many questions
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._transport: asyncio.DatagramTransport | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        return self.silent_after is not None and self.questions > self.silent_after
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        relay = self
+
+        class Near(asyncio.DatagramProtocol):
+            def datagram_received(self, data: bytes, addr: Any) -> None:
+                relay.questions += 1
+                if not relay.is_silent:
+                    task = asyncio.ensure_future(relay._ask(data, addr))
+                    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+        self._transport, _ = await self._loop.create_datagram_endpoint(Near, ("127.0.0.1", 0))
+        self.port = self._transport.get_extra_info("sockname")[1]
+        self._server = await asyncio.start_server(self._serve_tcp, "127.0.0.1", self.port)
+
+    async def stop(self) -> None:
+        if self._transport is not None and self._server is not None:
+            self._transport.close()
+            self._server.close()
+
+    async def _ask(self, data: bytes, back_to: Any) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+            far.setblocking(False)
+            far.connect(self._far)
+            await self._loop.sock_sendall(far, data)
+            async with asyncio.timeout(5):
+                answer = await self._loop.sock_recv(far, 1 << 16)
+        if self._transport is not None and not self.is_silent:
+            self._transport.sendto(answer, back_to)
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            if not self.is_silent:
+                await _relay(reader, writer, *await asyncio.open_connection(*self._far))
+        writer.close()
