@@ -443,7 +443,7 @@ def _row_of_fields(fields: Fields, address: str, kind: str, diagnostic: str, sai
         "diagnostic": text or None,
         "diagnostic_type": kind or None,
         "diagnostic_code": inner,
-        "tls_outcome": _tls_outcome(action, diagnostic, said, status or inner),
+        "tls_outcome": _tls_outcome(action, diagnostic, said, inner, status),
     }
 
 
@@ -521,7 +521,7 @@ def _words_may_tell_more(diagnostic: TypedValue, status: str) -> bool:
     return reason_in_words(text) is TlsOutcome.NOT_TLS
 
 
-def _tls_outcome(action: Action | None, diagnostic: str, said: str, code: str | None) -> TlsOutcome:
+def _tls_outcome(action: Action | None, diagnostic: str, said: str, *codes: str | None) -> TlsOutcome:
     """By the field, then by the words, then by the code: codes alone do not identify a cause."""
     if action in _WENT:
         return TlsOutcome.OK
@@ -533,10 +533,11 @@ def _tls_outcome(action: Action | None, diagnostic: str, said: str, code: str | 
     for text in texts:
         if text and (outcome := reason_in_words(text)) is not TlsOutcome.NOT_TLS:
             return outcome
-    outcome = reason_in_code(code)
-    if outcome is TlsOutcome.NOT_TLS and not any(_WORD.search(_NO_REASON.sub("", text)) for text in texts):
-        return TlsOutcome.UNKNOWN
-    return outcome
+    for code in codes:
+        if (outcome := reason_in_code(code)) is not TlsOutcome.NOT_TLS:
+            return outcome
+    told = any(_WORD.search(_NO_REASON.sub("", text)) for text in texts)
+    return TlsOutcome.NOT_TLS if told else TlsOutcome.UNKNOWN
 
 
 # -- the original and the reporter --------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ _NAMES = _either(
 )
 _CONTENT = _either(
     r"dkim", r"dmarc", r"\bspf\b", r"sender policy", r"s/?mime", r"pgp\b", r"attachment", r"\bsubject\b(?! alt)",
-    r"\bspam", r"virus", r"message (?:body|text|contains)", r"policy page",
+    r"\bspam", r"virus", r"phish", r"scam", r"\bgift\b", r"message (?:body|text|contains)", r"policy page",
 )  # fmt: skip
 _STILL_TLS = _either(
     r"starttls",

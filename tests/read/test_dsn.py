@@ -344,6 +344,30 @@ def test_status_as_it_stands() -> None:
     assert (row["enhanced_code"], row["diagnostic_code"]) == (None, "5.7.10")
 
 
+ORDER = [
+    ("the words of the field before the code", "550 5.7.30 TLS is required, but was not offered", "5.7.30", "", "starttls_not_supported"),
+    ("the words for people before the code", "", "5.7.10", "certificate has expired", "certificate_expired"),
+    ("the field before the words for people", "550 5.7.1 Encryption needed", "5.7.1", "certificate has expired", "peer_requires_tls"),
+    ("the code of the reply, where no words tell", "550 5.7.30 abgelehnt", "5.0.0", "", "requiretls_not_supported"),
+    ("the status, where nothing else tells", "", "4.7.321", "", "starttls_not_supported"),
+    ("another reason", "550 5.1.1 user unknown", "5.1.1", "", "not_tls"),
+    ("a code that stands for anything", "", "5.7.5", "", "unknown"),
+    ("no reason at all", "", "5.0.0", "retry timeout exceeded", "unknown"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("diagnostic", "status", "said", "outcome"), [pytest.param(*case, id=why) for why, *case in ORDER]
+)
+def test_order_of_evidence(diagnostic: str, status: str, said: str, outcome: str) -> None:
+    """The field decides, then the words for people, and a code only where no words do."""
+    fields = f"Final-Recipient: rfc822; a@away.test\nAction: failed\nStatus: {status}\n"
+    fields += f"Diagnostic-Code: smtp; {diagnostic}\n" if diagnostic else ""
+    words = f"Delivery failed.\n\n  a@away.test\n    {said}\n"
+    (row,) = read_notice(report(part("text/plain", words), part("message/delivery-status", fields))).rows
+    assert row["tls_outcome"] == outcome
+
+
 MARKS = [
     ("Postfix's field", "Require-TLS-ESMTP: yes\n", Told.YES),
     (

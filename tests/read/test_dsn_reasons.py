@@ -17,6 +17,10 @@ SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 
 # Typed from the sources and documents of the programs, or made up after them; hosts are ours.
 TEXTS = [
+    ("not_tls", "550 5.7.1 Rejected: looks like a gift certificate scam"),
+    ("not_tls", "lost connection with mx.x.test[192.0.2.1] while performing the EHLO handshake"),
+    ("not_tls", "550 5.1.1 Dane Doe: invalid recipient"),
+    ("starttls_not_supported", "tls policy is Required but STARTTLS is not advertised by mx.x.test"),
     ("starttls_not_supported", "450 4.4.317 Cannot connect to remote server [Message=451 5.7.3 STARTTLS is required to send mail] [LastAttemptedServerName=mx.example.org]"),
     ("certificate_unverified", "450 4.7.320 certificate validation failed: Destination mail server certificate chain is not valid"),
     ("starttls_not_supported", "450 4.7.321 starttls-not-supported: Destination mail server must support TLS to receive mail."),
