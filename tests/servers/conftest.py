@@ -195,20 +195,20 @@ class Scanned:
 @pytest.fixture(scope="session")
 def scanned(world: RunningWorld, tmp_path_factory: pytest.TempPathFactory) -> Scanned:
     """Scan the world, and keep what its servers logged meanwhile."""
-    servers = [server for server in LOGS if server not in world.missing]
-    before = {server: len(world.log(server)) for server in servers}
+    before = _settled_logs(world)
     snapshot = world.scan(tmp_path_factory.mktemp("scan") / "snapshot")
-    return Scanned(snapshot, {server: _settled(world, server)[before[server] :] for server in servers})
+    after = _settled_logs(world)
+    return Scanned(snapshot, {server: after[server][len(before[server]) :] for server in after})
 
 
-def _settled(world: RunningWorld, server: str) -> str:
-    """Wait until a log grows no more: the last line of a session is written after its end."""
-    said = world.log(server)
-    while True:
-        time.sleep(0.5)
-        if (now := world.log(server)) == said:
-            return now
+def _settled_logs(world: RunningWorld) -> dict[str, str]:
+    """Wait until no log grows any more: the last line of a session is written after its end."""
+    servers = [server for server in LOGS if server not in world.missing]
+    said: dict[str, str] = {}
+    while (now := {server: world.log(server) for server in servers}) != said:
         said = now
+        time.sleep(0.5)
+    return said
 
 
 @pytest.fixture(scope="session")

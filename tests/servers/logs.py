@@ -21,7 +21,9 @@ _EXIM_SESSION = re.compile(
 )
 _OPEN_LISTENER = re.compile(r"smtp: (0x\w+): connected to listener \S+ \[hostname=(\S+), port=25")
 _OPEN_COMMAND = re.compile(r"smtp: (0x\w+): <<< (\S+)")
-_OPEN_TLS = re.compile(r"smtp tls ciphers=([^:]+):([^:]+):\d+")
+_OPEN_CONNECT = re.compile(r"(\w{16}) smtp connected address=(\S+) ")
+_OPEN_TLS = re.compile(r"(\w{16}) smtp tls ciphers=([^:]+):([^:]+):\d+")
+_OPEN_COMPLAINT = re.compile(r"SSL library error|smtp disconnected reason=(?!quit)")
 _NODE = re.compile(r"(\S+) (connect|C: |TLS: )(.*)")
 
 _VERSIONS = {"TLSv1": "TLSv1.0"}
@@ -103,22 +105,23 @@ def _exim(text: str, address_of: Mapping[str, str]) -> Account:
 
 
 def _opensmtpd(text: str, address_of: Mapping[str, str]) -> Account:
-    """Read the trace of smtpd: every command; TLS follows the STARTTLS of the only session open there."""
+    """Read the trace of smtpd, which names a session by a pointer or by an id; a client comes from where it goes to."""
     account = Account()
-    current: dict[str, Seen] = {}
-    last = ""
+    by_pointer: dict[str, Seen] = {}
+    by_id: dict[str, Seen] = {}
     for line in text.splitlines():
         if begun := _OPEN_LISTENER.match(line):
-            current[begun[1]] = account.begin(address_of[begun[2]])
-            current[begun[1]].order = []
+            seen = by_pointer[begun[1]] = account.begin(address_of[begun[2]])
+            seen.order = []
+        elif connected := _OPEN_CONNECT.match(line):
+            by_id[connected[1]] = account.sessions[connected[2]][-1]
         elif command := _OPEN_COMMAND.match(line):
-            last = command[1]
-            order = current[last].order
+            order = by_pointer[command[1]].order
             assert order is not None
             order.append(command[2])
-        elif tls := _OPEN_TLS.search(line):
-            current[last].tls_version, current[last].cipher = tls[1], tls[2]
-        elif "error" in line.lower() or "warn" in line.lower():
+        elif tls := _OPEN_TLS.match(line):
+            by_id[tls[1]].tls_version, by_id[tls[1]].cipher = tls[2], tls[3]
+        elif _OPEN_COMPLAINT.search(line):
             account.other_lines.append(("", line))
     return account
 
