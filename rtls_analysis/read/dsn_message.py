@@ -7,7 +7,6 @@ message that came back. The outermost report counts; what a returned message hol
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 from rtls_analysis.outcomes import Action, TlsOutcome, Told
-from rtls_analysis.read import bounce_families
+from rtls_analysis.read import bounce_families, bounce_json
 from rtls_analysis.read.bounce_families import UNNAMED, Failure
+from rtls_analysis.read.bounce_json import JsonNotice, read_json_notice
 from rtls_analysis.read.dsn_reasons import reason_in_code, reason_in_words
 from rtls_analysis.read.mail_parts import (
     Part,
@@ -119,7 +119,8 @@ def _read(data: bytes, nesting: int) -> Notice:
     message = _Message(header, fields, leaves, nesting)
     for leaf in leaves:
         if leaf.media_type in _STATUS_TYPES:
-            return message.notice_with_fields(parse_delivery_status(leaf.text()), leaf.media_type)
+            form = "rfc6533" if leaf.media_type == "message/global-delivery-status" else "rfc3464"
+            return message.notice_with_fields(parse_delivery_status(leaf.text()), form=form)
         if (kind := _OTHER_PARTS.get(leaf.media_type)) is not None:
             return Notice(kind)
     if notice := message.notice_in_words(is_report=report_type == b"delivery-status"):
@@ -171,9 +172,8 @@ class _Message:
 
     # -- a notice with fields -------------------------------------------------------------------------------------
 
-    def notice_with_fields(self, status: DeliveryStatus, media_type: str) -> Notice:
-        """The rows of a delivery status that stands in a part of this type."""
-        form = "rfc6533" if media_type == "message/global-delivery-status" else "rfc3464"
+    def notice_with_fields(self, status: DeliveryStatus, *, form: str) -> Notice:
+        """The rows of a delivery status."""
         recipients = [(fields, address) for fields in status.recipients if (address := _address_of(fields))]
         if not recipients:
             return self.notice_in_words(is_report=True, form=form, status=status) or Notice(
@@ -204,8 +204,8 @@ class _Message:
     ) -> Notice | None:
         """The rows of a bounce whose recipients no delivery-status part names; `None` where it is no bounce."""
         notice, returned = self.words()
-        if "notificationType" in notice[:2000] and (rows := self._rows_of_json(notice)):
-            return _finished(rows)
+        if notice[:200].lstrip().startswith("{") and (told := read_json_notice(notice)) is not None:
+            return self._notice_in_json(told)
         known = [
             match[0]
             for value in all_fields(self.header, b"x-failed-recipients")
@@ -214,7 +214,7 @@ class _Message:
         if not (is_report or known or self._seems_a_bounce(notice)):
             return None
         if status is None and (inner := self._fields_as_text(notice)) is not None:
-            return self.notice_with_fields(inner, "text/plain")
+            return self.notice_with_fields(inner, form="rfc3464")
         if known:
             failures = bounce_families.find_reasons(notice, list(dict.fromkeys(known)), only_theirs=False)
         else:
@@ -239,6 +239,14 @@ class _Message:
         return _finished(
             [shared | _row_of_words(failure, everything, delayed=delayed) for failure in failures]
         )
+
+    def _notice_in_json(self, told: JsonNotice) -> Notice:
+        if told.is_complaint:
+            return Notice(MailKind.COMPLAINT)
+        notice = self.notice_with_fields(told.status, form=bounce_json.FORM)
+        for row in notice.rows:
+            row["original_message_id"] = told.message_id
+        return notice
 
     def _fields_as_text(self, notice: str) -> DeliveryStatus | None:
         """Delivery-status fields among the words, or in a part that does not say what it is."""
@@ -277,34 +285,6 @@ class _Message:
         original = read_fields(self._original()[0])
         addressees = [match[0] for match in bounce_families.find_addresses(unfold(original.get(b"to", b"")))]
         return [Failure(addressees[0], "")] if len(addressees) == 1 else []
-
-    def _rows_of_json(self, text: str) -> list[Row]:
-        """Rows of a notification of Amazon SES, which is JSON in the place of words."""
-        try:
-            record, _end = json.JSONDecoder().raw_decode(text[text.index("{") :])
-            about = record["bounce" if record["notificationType"] == "Bounce" else "delivery"]
-            message_id = str(record["mail"]["messageId"])
-            shared = self._shared({"reporting-mta": str(about.get("reportingMTA", ""))}, "amazon-ses")
-            shared["original_message_id"] = message_id or None
-            recipients = about.get("bouncedRecipients") or [
-                {
-                    "emailAddress": address,
-                    "action": "delivered",
-                    "diagnosticCode": about.get("smtpResponse", ""),
-                }
-                for address in about["recipients"]
-            ]
-            rows = []
-            for recipient in recipients:
-                address = parse_recipient(str(recipient["emailAddress"]))
-                fields = {name: str(recipient.get(name, "")) for name in ("action", "status")}
-                diagnostic = parse_typed(str(recipient.get("diagnosticCode", "")))
-                row = _row_of_fields(fields, address, diagnostic.type, diagnostic.value, "")
-                row["enhanced_code"] = row["enhanced_code"] or row["diagnostic_code"]
-                rows.append(shared | row)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return []
-        return rows
 
     def is_auto_reply(self) -> bool:
         """Whether a program answered for somebody (RFC 3834)."""

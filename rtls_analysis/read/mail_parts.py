@@ -18,7 +18,7 @@ MAX_PARTS = 2000
 MAX_HEADER_BYTES = 1 << 20
 MAX_TEXT_BYTES = 4 << 20
 
-_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:[ \t]*+(.*(?:\n[ \t].*+)*+)", re.MULTILINE)
+_FIELD = re.compile(rb"^([A-Za-z0-9][!-9;-~]*+)[ \t]*+:[ \t]*+(.*(?:\n[ \t].*+)*+)", re.MULTILINE)
 _FOLD = re.compile(rb"\n[ \t]*+")
 _FOLDED = re.compile(r"[ \t\r]*\n[ \t]*")
 

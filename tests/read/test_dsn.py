@@ -470,24 +470,68 @@ def test_forwarded_in_the_text() -> None:
     assert not read_notice(reply.encode()).rows
 
 
-def test_json_of_amazon() -> None:
-    """Amazon SES tells of a bounce in JSON, by mail."""
-    told = {
-        "notificationType": "Bounce",
-        "bounce": {"bounceType": "Permanent", "reportingMTA": "dns; mx.relay.test", "bouncedRecipients": [
-            {"emailAddress": "a@away.test", "action": "failed", "status": "5.1.1", "diagnosticCode": "smtp; 550 5.1.1 unknown"}]},
-        "mail": {"messageId": "0001-2"},
-    }  # fmt: skip
-    data = f"From: no-reply@relay.test\nSubject: notification\n\n{json.dumps(told)}\n\n--\nunsubscribe\n".encode()
-    (row,) = read_notice(data).rows
+TOLD = {
+    "notificationType": "Bounce",
+    "bounce": {
+        "bounceType": "Permanent",
+        "reportingMTA": "dns; mx.relay.test",
+        "bouncedRecipients": [
+            {
+                "emailAddress": "a@away.test",
+                "action": "failed",
+                "status": "5.1.1",
+                "diagnosticCode": "smtp; 550 5.1.1 unknown",
+            }
+        ],
+    },
+    "mail": {"messageId": "0001-2"},
+}
+DELIVERED = {
+    "eventType": "Delivery",
+    "delivery": {
+        "recipients": ["a@away.test"],
+        "smtpResponse": "250 2.6.0 received",
+        "reportingMTA": "mx.relay.test",
+    },
+    "mail": {"messageId": "0001-2"},
+}
+
+
+def json_mail(record: object) -> bytes:
+    text = json.dumps(record)
+    return f"From: no-reply@relay.test\nSubject: notification\n\n{text}\n\n--\nunsubscribe\n".encode()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_json(wrapped: bool) -> None:
+    """Amazon SES tells of bounces and deliveries in JSON, by mail; SNS may have wrapped it."""
+
+    def told(record: dict[str, Any]) -> Notice:
+        return read_notice(
+            json_mail({"Type": "Notification", "Message": json.dumps(record)} if wrapped else record)
+        )
+
+    (row,) = told(TOLD).rows
     assert (row["final_recipient"], row["enhanced_code"], row["reply_code"], row["form"]) == (
         "a@away.test",
         "5.1.1",
         550,
         "amazon-ses",
     )
-    for broken in (b'"bouncedRecipients": [', b'"emailAddress"', b'"mail"'):
-        assert not read_notice(data.replace(broken, b'"x": [')).rows
+    assert (row["original_message_id"], row["reporting_mta"], str(row["action"])) == (
+        "0001-2",
+        "mx.relay.test",
+        "failed",
+    )
+    (row,) = told(DELIVERED).rows
+    assert (row["final_recipient"], row["enhanced_code"], str(row["action"])) == (
+        "a@away.test",
+        "2.6.0",
+        "delivered",
+    )
+    assert told({"notificationType": "Complaint", "mail": {"messageId": "1"}}) == Notice(MailKind.COMPLAINT)
+    for lacking in ("bounce", "mail", "notificationType"):
+        assert not told({name: value for name, value in TOLD.items() if name != lacking}).rows
 
 
 # -- tables -------------------------------------------------------------------------------------------------------
