@@ -48,6 +48,7 @@ class _InThread:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # for transports to close
 
 
 class SocksProxy(_InThread):
@@ -92,9 +93,11 @@ class SocksProxy(_InThread):
                 task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await self._talk(reader, writer)
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._talk(reader, writer)
+        finally:
+            writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _version, count = await reader.readexactly(2)
@@ -208,7 +211,9 @@ class DnsRelay(_InThread):
             self._transport.sendto(answer, back_to)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            if not self.is_silent:
-                await _relay(reader, writer, *await asyncio.open_connection(*self._far))
-        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                if not self.is_silent:
+                    await _relay(reader, writer, *await asyncio.open_connection(*self._far))
+        finally:
+            writer.close()
