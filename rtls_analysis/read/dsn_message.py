@@ -234,6 +234,8 @@ class _Message:
             status.message if status is not None else {},
             form or bounce_families.family_of(self.header.decode("latin-1"), notice),
         )
+        if shared["reporting_mta"] is None and (writer := _REPORTS.search(notice)) is not None:
+            shared["reporting_mta"] = writer[1]
         delayed = bounce_families.says_delayed(f"{self.field(b'subject')}\n{notice}")
         everything = notice if len(failures) == 1 else ""
         return _finished(
@@ -362,6 +364,10 @@ _FORWARDED = re.compile(
     r"^[ \t>]*+(?:begin forwarded message|-+ ?forwarded message)[^\n]*+\n", re.IGNORECASE | re.MULTILINE
 )
 _QUOTED = re.compile(r"^>[> ]?", re.MULTILINE)
+_REPORTS = re.compile(
+    r"(?:program at|mail system at host|program at host|Generating server:)\s+([\w-]+(?:\.[\w-]+)+)"
+)
+_REPLIES = re.compile(r"(?:\bhost|\btalking to) ([\w-]+(?:\.[\w-]+)+)")
 _NOT_DELIVERED = re.compile(r"(?:could|can|was|were|not|unable|fail)[^.\n]{0,40}deliver", re.IGNORECASE)
 _FIELDS_AS_TEXT = re.compile(
     r"^[ \t|]{0,8}(?:Reporting-MTA|Final-Recipient|Original-Recipient)[ \t]*:.*\n(?:.*\n){0,12}?"
@@ -435,12 +441,15 @@ def _row_of_words(failure: Failure, everything: str, *, delayed: bool) -> Row:
     reason = failure.reason
     code = find_enhanced_code(reason, "45") or find_enhanced_code(everything, "45")
     action = Action.DELAYED if delayed else Action.FAILED
+    reply_code = find_reply_code(reason, "45") or find_reply_code(everything, "45")
+    remote = _REPLIES.search(reason) if reply_code is not None else None
     return {
+        "remote_mta": remote[1] if remote is not None else None,
         "final_recipient": failure.recipient,
         "recipient_domain": _domain_of(failure.recipient),
         "action": action,
         "enhanced_code": code,
-        "reply_code": find_reply_code(reason, "45") or find_reply_code(everything, "45"),
+        "reply_code": reply_code,
         "diagnostic": reason or None,
         "diagnostic_code": code,
         "tls_outcome": _tls_outcome(action, reason, "", code),

@@ -110,7 +110,7 @@ def parse_recipient(text: str) -> str:
     typed = parse_typed(text)
     value = typed.value
     if "<" in value and (match := _BRACKETED.search(value)):
-        value = match[1].strip() or value
+        value = match[1].strip()
     else:
         value = _COMMENT.sub("", value).strip("<> \t")
     if "+" in value and " " not in (decoded := decode_xtext(value)):

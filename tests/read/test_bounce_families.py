@@ -508,6 +508,14 @@ def test_families(
     assert notice.kind is (MailKind.DELAY if expected[0][3] == Action.DELAYED else MailKind.DSN)
 
 
+def test_who_speaks() -> None:
+    """The words name the program that wrote them, and the server whose reply they quote."""
+    (first, second) = read_notice(message(*FAMILIES[0][1:3])).rows
+    assert (first["reporting_mta"], second["remote_mta"]) == ("relay.test", None)
+    (row, own) = read_notice(message(*FAMILIES[1][1:3])).rows
+    assert (row["remote_mta"], own["remote_mta"]) == ("mx.away.test", None)
+
+
 def test_sender_and_addressee_are_no_recipients() -> None:
     """Addresses of the notice's own header are not taken for recipients, unless somebody wrote to themselves."""
     words = "The following address failed:\n\n<writer@desk.test>:\nmailbox full\n"

@@ -39,6 +39,7 @@ RECIPIENTS = [
     ("a local name", "local; someone", "someone"),
     ("empty", "", ""),
     ("a type and nothing", "rfc822;", ""),
+    ("the null address", "rfc822; <>", ""),
 ]
 
 
