@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ class Lookups:
     async def _sts(self, domain: str, row: Row) -> str:
         """Look the MTA-STS record up, and the policy host where there is one; gives what is to be said of it."""
         answer = await self._resolver.ask(f"_mta-sts.{domain}", "TXT")
-        row["sts_texts"] = list(answer.records)
+        row["sts_texts"] = sorted(answer.records)
         if answer.failed:
             row.update(sts_record=StsRecordState.DNS_FAILURE, sts_policy_id=None)
             return f"_mta-sts: {answer.detail or answer.status}"
@@ -103,7 +104,7 @@ class Lookups:
 
     async def _tlsrpt(self, domain: str, row: Row) -> str:
         answer = await self._resolver.ask(f"_smtp._tls.{domain}", "TXT")
-        row["tlsrpt_texts"] = list(answer.records)
+        row["tlsrpt_texts"] = sorted(answer.records)
         if answer.failed:
             row["tlsrpt"] = TlsrptState.DNS_FAILURE
             return f"_smtp._tls: {answer.detail or answer.status}"
@@ -115,7 +116,7 @@ class Lookups:
     async def _policy_host(self, name: str) -> Row:
         """Look a policy host up: its `addresses` and `provider`, or the `state` and `detail` why it is not asked."""
         answers = [await self._resolver.ask(name, "A"), await self._resolver.ask(name, "AAAA")]
-        addresses = [address for answer in answers for address in answer.records]
+        addresses = [address for answer in answers for address in _in_order(answer.records)]
         if not addresses:
             failed = next((answer for answer in answers if answer.failed), None)
             if failed is not None:
@@ -150,7 +151,7 @@ class Lookups:
             row["mx_state"] = MxState.MX_IS_ADDRESS
             return {**row, **host_verdict(row)}
         answers = [await self._resolver.ask(name, "A"), await self._resolver.ask(name, "AAAA")]
-        addresses = tuple(address for answer in answers for address in answer.records)
+        addresses = tuple(address for answer in answers for address in _in_order(answer.records))
         details = [
             f"{answer.rdtype}: {answer.detail or answer.status}" for answer in answers if answer.failed
         ]
@@ -198,7 +199,7 @@ class Lookups:
                 or row["tlsa_dnssec"] is None
                 or (answer.records and (is_secure or not row["tlsa"]))
             ):
-                row.update(tlsa=answer.records, tlsa_dnssec=answer.security)
+                row.update(tlsa=tuple(sorted(answer.records)), tlsa_dnssec=answer.security)
                 row["tlsa_base"] = base if answer.records else None
             if answer.failed:
                 return [f"TLSA: {answer.detail or answer.status}"]
@@ -209,6 +210,11 @@ class Lookups:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+def _in_order(addresses: Iterable[str]) -> list[str]:
+    """Sort addresses: a resolver turns them about, and two scans of the same host ought to look the same."""
+    return sorted(addresses, key=lambda address: ipaddress.ip_address(address).packed)
 
 
 def _weakest(states: Sequence[DnsSecurity]) -> DnsSecurity:
