@@ -290,13 +290,14 @@ def plan_text(summary: Mapping[str, Any], *, concurrency: int) -> str:
 def _plan_lines(summary: Mapping[str, Any], concurrency: int) -> Iterator[str]:
     contacts = summary["probes"] + summary["policies"]
     yield (
-        f"Plan: {summary['hosts']:,} MX hosts at {summary['providers']:,} providers; {summary['probes']:,} addresses "
-        f"to probe and {summary['policies']:,} policies to fetch, {concurrency:,} at once"
+        f"Plan: {_counted(summary['hosts'], 'MX host')} at {_counted(summary['providers'], 'provider')}; "
+        f"{_counted(summary['probes'], 'address')} to probe and {_counted(summary['policies'], 'policy')} to fetch, "
+        f"{concurrency:,} at once"
     )
     if summary["done_before"]:
-        yield f"  {summary['done_before']:,} addresses are done already"
+        yield f"  done already: {_counted(summary['done_before'], 'address')}"
     for outcome, count in summary["left_alone"].items():
-        yield f"  {count:,} addresses are left alone: {outcome.replace('_', ' ')}"
+        yield f"  left alone: {_counted(count, 'address')}, {outcome.replace('_', ' ')}"
     if summary["unpaced"] == contacts:
         yield "  not paced: all of them are your own addresses"
         return
@@ -304,12 +305,19 @@ def _plan_lines(summary: Mapping[str, Any], concurrency: int) -> Iterator[str]:
     slowest = summary["slowest"]
     if slowest is not None and slowest["seconds"] > 2 * summary["whole_run_seconds"]:
         kind = {"prefix": "network"}.get(slowest["kind"], slowest["kind"])
-        line = f"  the slowest is the {kind} {slowest['name']}: {slowest['connections']:,} connections"
+        line = (
+            f"  the slowest is the {kind} {slowest['name']}: {_counted(slowest['connections'], 'connection')}"
+        )
         hint = "; --sample-shared N takes a sample of its names" if slowest["kind"] == "address" else ""
         yield f"{line}, {_duration(slowest['seconds'])}{hint}"
     width = max(map(len, summary["most"]), default=0)
     for provider, count in summary["most"].items():
-        yield f"  {provider:<{width}}  {count:>9,} connections"
+        yield f"  {provider:<{width}}  {count:>9,} connection{'s' if count != 1 else ''}"
+
+
+def _counted(count: int, what: str) -> str:
+    plural = {"address": "addresses", "policy": "policies"}.get(what, f"{what}s")
+    return f"{count:,} {what if count == 1 else plural}"
 
 
 def _duration(seconds: float) -> str:
