@@ -214,7 +214,8 @@ def find_failures(notice: str, strangers: Iterable[str] = ()) -> list[Failure]:
     lines = notice.split("\n")
     others = {address.lower() for address in strangers}
     listed = _listed(lines, others) or _labelled(lines, others)
-    failures = [Failure(line.address, _reason_of(line, lines, listed)) for line in listed]
+    begins = {line.number for line in listed}
+    failures = [Failure(line.address, _reason_of(line, lines, begins)) for line in listed]
     if not failures:
         failures = [Failure(address, "") for address in _in_sentences(notice, others)]
     return _each_once(failures, lines, listed)
@@ -234,7 +235,8 @@ def find_reasons(notice: str, recipients: Sequence[str], *, only_theirs: bool) -
     """
     lines = notice.split("\n")
     listed = _first_mentions(lines, recipients)
-    reasons = {line.address.lower(): _reason_of(line, lines, listed) for line in listed}
+    begins = {line.number for line in listed}
+    reasons = {line.address.lower(): _reason_of(line, lines, begins) for line in listed}
     failures = [Failure(address, reasons.get(address.lower(), "")) for address in recipients]
     if only_theirs:
         return [_with_dialogue(failure, lines, alone=len(failures) == 1) for failure in failures]
@@ -343,9 +345,8 @@ def _in_sentences(notice: str, others: set[str]) -> list[str]:
 _ECHO = re.compile(r"(?:<mailto:[^>]*>|[ \t]*<[^<>]*@[^<>]*>)?[ \t>:.\-)\"']*")
 
 
-def _reason_of(line: _Line, lines: Sequence[str], listed: Sequence[_Line]) -> str:
+def _reason_of(line: _Line, lines: Sequence[str], begins: set[int]) -> str:
     """What stands behind a recipient, to the next one or to an empty line."""
-    begins = {other.number for other in listed}
     words = [line.rest]
     for number in range(line.number + 1, min(line.number + 60, len(lines))):
         if number in begins or not lines[number].strip():

@@ -74,6 +74,8 @@ class Notice:
 
 
 NAMES_NOBODY = "a notice that names no recipient"
+MAX_RECIPIENTS = 10_000
+TOO_MANY = f"only the first {MAX_RECIPIENTS:,} recipients of a notice"
 
 _STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status"})
 _MESSAGE_TYPES = frozenset({"message/rfc822", "message/global", "text/rfc822"})
@@ -182,16 +184,16 @@ class _Message:
         shared = self._shared(status.message, form)
         rows: dict[tuple[Any, ...], Row] = {}
         reasons: dict[str, str] | None = None
-        for fields, address in recipients:
+        for fields, address in recipients[:MAX_RECIPIENTS]:
             diagnostic = parse_typed(fields.get("diagnostic-code", ""))
             said = ""
             if not diagnostic.value or _words_may_tell_more(diagnostic, fields.get("status", "")):
                 if reasons is None:
-                    reasons = self._reasons([other for _, other in recipients])
+                    reasons = self._reasons([other for _, other in recipients[:MAX_RECIPIENTS]])
                 said = reasons.get(address.lower(), "")
             row = shared | _row_of_fields(fields, address, diagnostic.type, diagnostic.value, said)
             rows.setdefault((address, row["action"], row["enhanced_code"]), row)
-        return _finished(list(rows.values()))
+        return _finished(list(rows.values()), TOO_MANY if len(recipients) > MAX_RECIPIENTS else "")
 
     def _reasons(self, recipients: Sequence[str]) -> dict[str, str]:
         failures = bounce_families.find_reasons(self.words()[0], recipients, only_theirs=True)
@@ -329,12 +331,12 @@ class _Message:
         }
 
 
-def _finished(rows: list[Row]) -> Notice:
+def _finished(rows: list[Row], detail: str = "") -> Notice:
     """The notice of these rows; a refusal that speaks of REQUIRETLS tells that the message asked for it."""
     if any("requiretls" in (row["diagnostic"] or "").lower() for row in rows):
         for row in rows:
             row["requiretls_requested"] = Told.YES
-    return Notice(_kind_of(rows), rows)
+    return Notice(_kind_of(rows), rows, detail)
 
 
 def _kind_of(rows: Sequence[Row]) -> MailKind:

@@ -633,6 +633,7 @@ def nested(depth: int) -> bytes:
     return b"From: MAILER-DAEMON\nSubject: failure notice\n" + inner
 
 
+FAILURE = HEADER.encode() + b"\nDelivery failed.\n\n"
 HOSTILE: list[tuple[str, Callable[[int], bytes]]] = [
     ("a header line", lambda n: b"From: MAILER-DAEMON\nSubject: " + b"x" * n + b"\n\nfailed"),
     ("a folded header line", lambda n: b"Subject: x\nReceived: " + b"x\n " * (n // 3) + b"\n\nfailed"),
@@ -645,18 +646,24 @@ HOSTILE: list[tuple[str, Callable[[int], bytes]]] = [
     ("continuation lines", lambda n: report(part("message/delivery-status", "Final-Recipient: rfc822; a@x\nStatus: 5\n" + " x\n" * (n // 3)))),
     ("lines that lost their folding", lambda n: report(part("message/delivery-status", "Final-Recipient: rfc822; a@x\n" + "x\n" * (n // 2)))),
     ("white space", lambda n: report(part("message/delivery-status", "Final-Recipient: rfc822; a@x\n" + " " * n))),
-    ("addresses in words", lambda n: HEADER.encode() + b"\n" + b"<a@x.test>:\n" * (n // 12)),
-    ("a line of at signs", lambda n: HEADER.encode() + b"\nfailed " + b"a@" * (n // 2)),
-    ("a line of angle brackets", lambda n: HEADER.encode() + b"\nfailed " + b"<" * n),
-    ("a line of dashes", lambda n: HEADER.encode() + b"\nfailed\n" + b"-" * n),
-    ("dashes and message", lambda n: HEADER.encode() + b"\nfailed\n" + b"-- message " * (n // 11)),
-    ("header lines in words", lambda n: HEADER.encode() + b"\nfailed\n" + b"Received: x\n\n" * (n // 13)),
-    ("words that may be fields", lambda n: HEADER.encode() + b"\nfailed\n" + b"Reporting-MTA: x\n" * (n // 17)),
-    ("tags", lambda n: HEADER.encode() + b"Content-Type: text/html\n\nfailed" + b"<style>" * (n // 7)),
+    ("addresses in words", lambda n: FAILURE + b"<a@x.test>:\n" * (n // 12)),
+    ("addresses in words, all of them others", lambda n: FAILURE + b"".join(b"<%d@x.test>:\n" % k for k in range(n // 14))),
+    ("addresses with labels", lambda n: FAILURE + b"".join(b"Recipient: %d@x.test\n" % k for k in range(n // 20))),
+    ("addresses in sentences", lambda n: FAILURE + b"could not be delivered to %d@x.test " * (n // 38)),
+    ("failed recipients in the header", lambda n: b"From: MAILER-DAEMON\nX-Failed-Recipients: " + b"".join(b"%d@x.test,\n " % k for k in range(n // 14)) + b"\n\nfailed\n 5@x.test\n  x"),
+    ("dialogues", lambda n: FAILURE + b">>> RCPT TO:<a@x.test>\n<<< 550 x\n" * (n // 35)),
+    ("recipients without end, all of them others", lambda n: report(part("message/delivery-status", "".join(f"Final-Recipient: rfc822; {k}@x.test\n\n" for k in range(n // 36))))),
+    ("a line of at signs", lambda n: FAILURE + b" " + b"a@" * (n // 2)),
+    ("a line of angle brackets", lambda n: FAILURE + b" " + b"<" * n),
+    ("a line of dashes", lambda n: FAILURE + b"\n" + b"-" * n),
+    ("dashes and message", lambda n: FAILURE + b"\n" + b"-- message " * (n // 11)),
+    ("header lines in words", lambda n: FAILURE + b"\n" + b"Received: x\n\n" * (n // 13)),
+    ("words that may be fields", lambda n: FAILURE + b"\n" + b"Reporting-MTA: x\n" * (n // 17)),
+    ("tags", lambda n: HEADER.encode() + b"Content-Type: text/html\n\nDelivery failed" + b"<style>" * (n // 7)),
     ("encoded words", lambda n: b"From: MAILER-DAEMON\nSubject: " + b"=?utf-8?Q?x?= " * (n // 14) + b"\n\nfailed"),
     ("half encoded words", lambda n: b"From: MAILER-DAEMON\nSubject: " + b"=?" * (n // 2) + b"\n\nfailed"),
     ("a charset to choke on", lambda n: report(part("text/plain; charset=punycode", "failed" + "a-" * (n // 2)), top="multipart/mixed")),
-    ("digits and dots", lambda n: HEADER.encode() + b"\nfailed " + b"5." * (n // 2)),
+    ("digits and dots", lambda n: FAILURE + b" " + b"5." * (n // 2)),
     ("JSON", lambda n: HEADER.encode() + b'\n{"notificationType": ' + b"[" * n),
     ("a diagnostic about TLS", lambda n: PLAIN.replace(b"Encryption needed", b"tls certificate " * (n // 16))),
 ]  # fmt: skip
@@ -668,6 +675,16 @@ def test_hostile(make: Callable[[int], bytes]) -> None:
     notice = read_notice(make(200_000))
     assert isinstance(notice.kind, MailKind)
     assert all(row["final_recipient"] for row in notice.rows)
+
+
+def test_too_many_recipients() -> None:
+    """A notice of more recipients than anybody writes to gives the first of them, and says so."""
+    fields = "".join(
+        f"Final-Recipient: rfc822; {number}@x.test\nAction: failed\n\n" for number in range(10_100)
+    )
+    notice = read_notice(report(part("message/delivery-status", fields)))
+    assert (len(notice.rows), notice.rows[-1]["final_recipient"]) == (10_000, "9999@x.test")
+    assert notice.detail == "only the first 10,000 recipients of a notice"
 
 
 def test_lone_surrogates() -> None:
