@@ -597,7 +597,7 @@ class PostfixReader:
             if process.notes is None or len(process.notes) >= MAX_PENDING:
                 process.notes = {}
             if what != b"SSL_connect error to":
-                process.notes[relay] = reason
+                process.notes[relay] = b"certificate verification failed: " + reason
                 return  # the TLS line of the same connection follows
             process.notes[relay] = b"SSL_connect error: " + reason
             tls, outcome = Tls(TlsLevel.NONE), TlsOutcome.TLS_HANDSHAKE_FAILED

@@ -410,3 +410,15 @@ def test_certificate_that_failed(read_text: Read) -> None:
     assert [row["tls_outcome"] for row in plain(read_text(log, table="connections"))] == [
         "certificate_expired"
     ]
+
+
+def test_name_that_does_not_match(read_text: Read) -> None:
+    """OpenSSL's words for a wrong name say nothing of certificates; the line they stand in does."""
+    log = (
+        HEAD + b"postfix/smtp[7]: server certificate verification failed for mx.b.test[192.0.2.1]:25: "
+        b"num=62:hostname mismatch\n" + TLS + DEFERRED
+    )
+    assert plain(read_text(log))[0]["tls_outcome"] == "certificate_host_mismatch"
+    assert [row["tls_outcome"] for row in plain(read_text(log, table="connections"))] == [
+        "certificate_host_mismatch"
+    ]
