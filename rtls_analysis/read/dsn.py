@@ -185,7 +185,7 @@ class DsnSummary:
             kinds = self.coverage["kinds"]
             lines += [f"  {kinds[kind]:>9,}  {title}" for kind, title in _TITLES.items() if kind in kinds]
             for reason, skipped in self.coverage["skipped"].items():
-                lines.append(f"  {skipped['count']:,} without a row: {reason}, as {skipped['samples'][0]}")
+                lines.append(f"  {skipped['count']:,} to look at: {reason}, as {skipped['samples'][0]}")
             problems = self.coverage["unreadable_files"]
             lines += [f"  not read to its end: {source}: {why}" for source, why in problems.items()]
         lines.append(f"{self.rows:,} recipients")
