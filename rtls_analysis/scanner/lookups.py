@@ -30,6 +30,9 @@ from rtls_analysis.verdicts import host_verdict
 
 Row = dict[str, Any]
 
+MAX_ADDRESSES = 100
+"""Addresses of one MX host that are looked at: nobody's answer shall send a scan to thousands of others' servers."""
+
 
 class Lookups:
     """Asks a resolver about domains and hosts, as the manners of one scan allow."""
@@ -157,6 +160,9 @@ class Lookups:
         ]
         heard = [answer for answer in answers if answer.records] or answers
         failed = not addresses and bool(details)
+        if len(addresses) > MAX_ADDRESSES:
+            details.append(f"{len(addresses):,} addresses, {MAX_ADDRESSES} looked at")
+            addresses = addresses[:MAX_ADDRESSES]
         security = _weakest([answer.security for answer in heard])
         aliased = next((answer for answer in heard if answer.aliases), None)
         canonical = fold_host(aliased.canonical) if aliased is not None else name
