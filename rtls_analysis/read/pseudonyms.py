@@ -92,7 +92,7 @@ class Pseudonyms:
         local, at, domain = address.rpartition("@")
         if not at:
             return self._local(address, "") if address else ""
-        return self._local(local, domain) + at + (self.domain(domain) if self.domains_too else domain)
+        return self._local(local, domain) + at + (self.domain(domain) if self.domains_too else domain.lower())
 
     def _local(self, local: str, domain: str) -> str:
         return "u" + self._known("local part", f"{local.strip(chr(34)).lower()}@{_plain(domain)}")
