@@ -8,11 +8,15 @@ from rtls_analysis.outcomes import Action
 from rtls_analysis.schema import DELIVERIES, conform
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 ACCEPTED = frozenset({Action.DELIVERED, Action.RELAYED, Action.EXPANDED})
 """Actions by which a recipient was taken over."""
 
+_NEVER = 2**63 - 1
+_LONGEST_DELAY = 10 * 366 * 86_400.0  # seconds; what claims more is no delay
 _RELAY = ["relay_host", "relay_address", "relay_port"]
 
 
@@ -47,9 +51,10 @@ def recipient_ends(deliveries: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row per (message, recipient): the last row of `deliveries` about it, with the columns of that table, and
-        before them `message` (a number), `tries` (rows that were attempts), `first_at` (time of the first row)
-        and `first_outcome` (its `tls_outcome`). Its relay is the last one that was reached: an expired message has
-        that of its last try.
+        before them `message` (a number), `tries` (rows that were attempts), `arrived_at` (as the delays tell it, or
+        else the time of the first row), `first_at`, `first_action` and `first_outcome` (time, `action` and
+        `tls_outcome` of the first try, or of the first row where there was none). Its relay is the last one that was
+        reached: an expired message has that of its last try.
     """
     import numpy as np
     import pandas as pd
@@ -63,21 +68,38 @@ def recipient_ends(deliveries: pd.DataFrame) -> pd.DataFrame:
     ends = np.append(begins, len(order))[1:] - 1
     first, last = order[begins], order[ends]
 
-    attempted = frame["attempted"].fillna(True).to_numpy(dtype=np.int64)
-    reached = (frame["relay_host"].notna() | frame["relay_address"].notna()).to_numpy()
-    places = np.where(reached[order], np.arange(len(order)), -1)
-    relay = last.copy()
-    tries = first.copy()
-    if len(order):
-        tries = np.add.reduceat(attempted[order], begins)
-        place = np.maximum.reduceat(places, begins)
-        relay = np.where(place >= 0, order[place], last)
+    attempted = frame["attempted"].fillna(True).to_numpy(dtype=np.int64)[order]
+    reached = (frame["relay_host"].notna() | frame["relay_address"].notna()).to_numpy()[order]
+    numbers = np.arange(len(order))
+    relays = np.where(reached, numbers, -1)
+    trials = np.where(attempted > 0, numbers, len(order))
+    arrivals = _arrivals(frame)[order]
+    if len(order):  # else there is nothing to reduce
+        attempted = np.add.reduceat(attempted, begins)
+        relays = np.maximum.reduceat(relays, begins)
+        trials = np.minimum.reduceat(trials, begins)
+        arrivals = np.minimum.reduceat(arrivals, begins)
+    relay = np.where(relays >= 0, order[relays], last)
+    first = np.where(trials < len(order), order[np.minimum(trials, len(order) - 1)], first)
 
     result: pd.DataFrame = frame.iloc[last].reset_index(drop=True)
     for name in _RELAY:
         result[name] = frame[name].iloc[relay].reset_index(drop=True)
     result.insert(0, "message", message[last])
-    result.insert(1, "tries", tries)
-    result.insert(2, "first_at", frame["logged_at"].iloc[first].reset_index(drop=True))
-    result.insert(3, "first_outcome", frame["tls_outcome"].iloc[first].reset_index(drop=True))
+    result.insert(1, "tries", attempted)
+    arrivals = np.where(arrivals == _NEVER, np.datetime64("NaT").astype(np.int64), arrivals)
+    result.insert(2, "arrived_at", pd.Series(arrivals.view("datetime64[us]")).dt.tz_localize("UTC"))
+    firsts = {"first_at": "logged_at", "first_action": "action", "first_outcome": "tls_outcome"}
+    for place, (name, column) in enumerate(firsts.items(), start=3):
+        result.insert(place, name, frame[column].iloc[first].reset_index(drop=True))
     return result
+
+
+def _arrivals(frame: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """When each row says that its message arrived, in microseconds since 1970; `_NEVER` where it has no time."""
+    import numpy as np
+
+    at = frame["logged_at"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    delay = frame["delay_seconds"].clip(0, _LONGEST_DELAY).fillna(0).to_numpy()
+    micro = at.astype(np.int64) - np.rint(delay * 1e6).astype(np.int64)
+    return np.where(np.isnat(at), _NEVER, micro)
