@@ -78,6 +78,7 @@ _NAMED_HOST = re.compile(rb"(?:host|server was|with|to) ([^\s\[]{1,255}\[[^\]\s]
 _SAID = re.compile(rb"(?:said|talk to me|start TLS): (\d{3})\b").search
 _LIBRARY = b"warning: TLS library problem: "
 _SUSPENDED = b"delivery temporarily suspended: "
+_OWN_LEVEL = b"my configured TLS security level"  # said of a server that was not connected to yet
 _ACTIONS = {
     b"sent": Action.DELIVERED,
     b"deferred": Action.DELAYED,
@@ -621,7 +622,7 @@ class PostfixReader:
     ) -> None:
         """Write the outcome to the connection it is about, else give it a row of its own."""
         outcome = classify(readable(text), None)
-        if outcome in _NOT_THE_CONNECTION:
+        if outcome in _NOT_THE_CONNECTION or _OWN_LEVEL in text:
             return
         named = _NAMED_HOST(text)
         relay = named[1] if named else b"none"

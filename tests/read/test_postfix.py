@@ -412,6 +412,16 @@ def test_certificate_that_failed(read_text: Read) -> None:
     ]
 
 
+def test_own_level_is_no_connection(read_text: Read) -> None:
+    """What an opportunistic sender says of its own settings before it connects is not a connection."""
+    log = (
+        HEAD + b"postfix/smtp[7]: 4F1AA12345: Sender requested REQUIRETLS, but my configured TLS security level 'may' "
+        b"disables certificate matching. The last attempted server was mx.b.test[192.0.2.1]:25\n" + TLS + SENT
+    )
+    rows = plain(read_text(log, table="connections"))
+    assert [(row["tls_level"], row["tls_outcome"]) for row in rows] == [("trusted", "ok")]
+
+
 def test_name_that_does_not_match(read_text: Read) -> None:
     """OpenSSL's words for a wrong name say nothing of certificates; the line they stand in does."""
     log = (
