@@ -415,7 +415,8 @@ def test_certificate_that_failed(read_text: Read) -> None:
 def test_own_level_is_no_connection(read_text: Read) -> None:
     """What an opportunistic sender says of its own settings before it connects is not a connection."""
     log = (
-        HEAD + b"postfix/smtp[7]: 4F1AA12345: Sender requested REQUIRETLS, but my configured TLS security level 'may' "
+        HEAD
+        + b"postfix/smtp[7]: 4F1AA12345: Sender requested REQUIRETLS, but my configured TLS security level 'may' "
         b"disables certificate matching. The last attempted server was mx.b.test[192.0.2.1]:25\n" + TLS + SENT
     )
     rows = plain(read_text(log, table="connections"))
