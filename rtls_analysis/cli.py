@@ -118,9 +118,13 @@ def _add_scan(commands: Any) -> None:
 
 def _add_show(commands: Any) -> None:
     show = commands.add_parser(
-        "show", help="print what a snapshot holds", description="Print what a snapshot holds."
+        "show",
+        help="print what a snapshot or a table holds",
+        description="Print what a snapshot holds, or a table that another command wrote.",
     )
-    show.add_argument("path", metavar="DIR", help="snapshot directory")
+    show.add_argument(
+        "path", metavar="DIR|FILE", help="snapshot directory, or a .parquet, .csv or .jsonl file"
+    )
     show.add_argument("--domain", metavar="DOMAIN", help="print this domain's page instead")
     show.add_argument("--table", metavar="NAME", help="print this table as CSV instead (lists as JSON)")
     show.set_defaults(run=_show)
@@ -353,6 +357,8 @@ def _scan(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
 
+    if Path(arguments.path).is_file():
+        return _show_table(arguments.path)
     snapshot = rtls.open_snapshot(arguments.path)
     if arguments.table:
         from rtls_analysis.schema import write_csv
@@ -374,6 +380,38 @@ def _show(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _show_table(path: str) -> int:
+    from rtls_analysis.table_files import read_table
+
+    table, frame = read_table(path)
+    if table is None:
+        print(f"{len(frame):,} rows of a table that is none of ours\n\n{frame.head(20).to_string()}")
+        return OK
+    print(f"{table.name}: {len(frame):,} rows, one per {table.one_row_per}\n")
+    match table.name:
+        case "deliveries":
+            from rtls_analysis.read.log_summary import LogSummary
+
+            summary = LogSummary()
+            summary.add(frame)
+            print(summary)
+        case "bounces":
+            from rtls_analysis.read.dsn import summarise_dsns
+
+            print(summarise_dsns(frame))
+        case "tls_reports":
+            from rtls_analysis.read.tls_reports import tls_reports_summary
+
+            print(tls_reports_summary(frame))
+        case "hops":
+            from rtls_analysis.read.trace import received_report
+
+            print(received_report(frame))
+        case _:
+            print(frame.head(20).to_string())
+    return OK
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
     from rtls_analysis.analysis.snapshots import changes_text
@@ -381,7 +419,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     changes = rtls.compare(rtls.open_snapshot(arguments.before), rtls.open_snapshot(arguments.after))
     print(changes_text(changes))
     if arguments.output:
-        from rtls_analysis.store import write_table
+        from rtls_analysis.table_files import write_table
 
         write_table(changes, arguments.output)
     return OK
@@ -459,7 +497,7 @@ def _received(arguments: argparse.Namespace) -> int:
 def _tell(frame: Any, summary: Callable[[Any], str], arguments: argparse.Namespace) -> int:
     """Write a table where it is wanted, and print what it comes to."""
     if arguments.output:
-        from rtls_analysis.store import write_table
+        from rtls_analysis.table_files import write_table
 
         write_table(frame, arguments.output)
     if not arguments.quiet:

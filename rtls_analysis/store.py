@@ -604,32 +604,6 @@ class Snapshot:
         return "".join(parts)
 
 
-def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table to a file, whole or not at all; its ending says how: ``.parquet``, ``.csv`` or ``.jsonl``.
-
-    In CSV lists are JSON; in both text forms times are ISO 8601 and missing values empty, or null.
-
-    Raises
-    ------
-    StoreProblem
-        Another ending.
-    """
-    target = Path(path)
-    hidden = target.with_name(f".{target.name}.tmp")
-    match target.suffix:
-        case ".parquet":
-            frame.to_parquet(hidden, index=False, compression="zstd")
-        case ".csv":
-            from rtls_analysis.schema import write_csv
-
-            write_csv(frame, hidden)
-        case ".jsonl":
-            frame.to_json(hidden, orient="records", lines=True, date_format="iso", date_unit="us")
-        case _:
-            raise StoreProblem(f"cannot write {target}: give a name that ends in .parquet, .csv or .jsonl")
-    hidden.replace(target)
-
-
 def open_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     """Open a snapshot directory that `rtls.scan` wrote; also one whose scan is unfinished, as far as it got.
 
