@@ -39,6 +39,15 @@ def message_numbers(deliveries: pd.DataFrame) -> pd.Series[int]:
     return pd.Series(numbers, index=deliveries.index, name="message")
 
 
+def pair_numbers(message: pd.Series[int], recipient: pd.Series[str]) -> pd.Series[int]:
+    """Number the pairs of message and recipient: a number for each row, from 0."""
+    import pandas as pd
+
+    who = pd.factorize(recipient)[0] + 1
+    pairs = message.to_numpy() * (int(who.max(initial=0)) + 1) + who
+    return pd.Series(pd.factorize(pairs)[0], index=message.index)
+
+
 def recipient_ends(deliveries: pd.DataFrame) -> pd.DataFrame:
     """What became of each message for each recipient.
 
@@ -60,9 +69,8 @@ def recipient_ends(deliveries: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     frame = conform(deliveries, DELIVERIES)
-    message = message_numbers(frame).to_numpy()
-    recipient = pd.factorize(frame["recipient"])[0] + 1
-    pair = pd.factorize(message * (int(recipient.max(initial=0)) + 1) + recipient)[0]
+    message = message_numbers(frame)
+    pair = pair_numbers(message, frame["recipient"]).to_numpy()
     order = np.lexsort((frame["logged_at"].astype("int64"), pair))  # pair by pair, each in the order of time
     begins = np.flatnonzero(np.diff(pair[order], prepend=-1))
     ends = np.append(begins, len(order))[1:] - 1
@@ -85,7 +93,7 @@ def recipient_ends(deliveries: pd.DataFrame) -> pd.DataFrame:
     result: pd.DataFrame = frame.iloc[last].reset_index(drop=True)
     for name in _RELAY:
         result[name] = frame[name].iloc[relay].reset_index(drop=True)
-    result.insert(0, "message", message[last])
+    result.insert(0, "message", message.to_numpy()[last])
     result.insert(1, "tries", attempted)
     arrivals = np.where(arrivals == _NEVER, np.datetime64("NaT").astype(np.int64), arrivals)
     result.insert(2, "arrived_at", pd.Series(arrivals.view("datetime64[us]")).dt.tz_localize("UTC"))
@@ -103,3 +111,11 @@ def _arrivals(frame: pd.DataFrame) -> npt.NDArray[np.int64]:
     delay = frame["delay_seconds"].clip(0, _LONGEST_DELAY).fillna(0).to_numpy()
     micro = at.astype(np.int64) - np.rint(delay * 1e6).astype(np.int64)
     return np.where(np.isnat(at), _NEVER, micro)
+
+
+def is_local(ends: pd.DataFrame) -> pd.Series[bool]:
+    """Mark what went to a mailbox of the same host: taken over, by a named transport, without a session."""
+    host = ends["relay_host"].fillna("")
+    no_host = ends["relay_address"].isna() & (~host.str.contains(".", regex=False) | host.str.contains("/"))
+    taken = ends["action"].isin(ACCEPTED) & ends["transport"].notna()
+    return taken & ends["tls_level"].isna() & no_host

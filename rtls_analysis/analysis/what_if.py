@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.demands import Standing, standings
-from rtls_analysis.analysis.messages import ACCEPTED, recipient_ends
+from rtls_analysis.analysis.messages import ACCEPTED, is_local, recipient_ends
 from rtls_analysis.analysis.obstacles import advice, meaning
 from rtls_analysis.outcomes import DomainShare, Obstacle
 from rtls_analysis.providers import provider_of
@@ -74,9 +74,9 @@ def what_if(
 
     demand = _demand(rule)
     ends = recipient_ends(deliveries)
-    is_local = _is_local(ends)
-    is_notice = (ends["sender"] == "").fillna(False).astype(bool) & ~is_local & (not notices)
-    mail = ends[~is_local & ~is_notice]
+    local = is_local(ends)
+    is_notice = (ends["sender"] == "").fillna(False).astype(bool) & ~local & (not notices)
+    mail = ends[~local & ~is_notice]
     names = {text: _domain_name(text) for text in mail["recipient_domain"].dropna().unique()}
     standing = standings(snapshot, demand, {name for name in names.values() if name})
     domain = mail["recipient_domain"].map(names)
@@ -99,7 +99,7 @@ def what_if(
         "mail_from": _moment(deliveries, "min"),
         "mail_to": _moment(deliveries, "max"),
         "scanned_at": str(snapshot.manifest.get("started_at", "")),
-        "local_recipients": int(is_local.sum()),
+        "local_recipients": int(local.sum()),
         "notices": int(is_notice.sum()),
     }
     return frame
@@ -110,14 +110,6 @@ def _demand(rule: str) -> Demand:
         return Demand(rule)
     except ValueError:
         raise ValueError(f"no rule {rule!r}: there are {', '.join(Demand)}") from None
-
-
-def _is_local(ends: pd.DataFrame) -> pd.Series[bool]:
-    """Mark what went to a mailbox of the same host: taken over, by a named transport, without a session."""
-    host = ends["relay_host"].fillna("")
-    no_host = ends["relay_address"].isna() & (~host.str.contains(".", regex=False) | host.str.contains("/"))
-    taken = ends["action"].isin(ACCEPTED) & ends["transport"].notna()
-    return taken & ends["tls_level"].isna() & no_host
 
 
 def _domain_name(text: str) -> str:
