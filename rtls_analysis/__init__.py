@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rtls_analysis.analysis.snapshots import compare
     from rtls_analysis.lab import start_lab
     from rtls_analysis.pages import DomainPage, scan_domain
-    from rtls_analysis.read.dsn import iter_dsns, read_dsns
+    from rtls_analysis.read.dsn import iter_dsns, read_dsns, write_dsns
     from rtls_analysis.read.logs import (
         iter_logs,
         read_connections,
@@ -83,6 +83,7 @@ _HOMES = {
     "scan_async": "rtls_analysis.scanner.campaign",
     "scan_domain": "rtls_analysis.pages",
     "start_lab": "rtls_analysis.lab",
+    "write_dsns": "rtls_analysis.read.dsn",
     "write_logs": "rtls_analysis.read.logs",
 }
 _ROOMS = ("outcomes", "plots", "schema")
@@ -128,6 +129,7 @@ __all__ = [
     "scan_domain",
     "schema",
     "start_lab",
+    "write_dsns",
     "write_logs",
 ]
 

@@ -470,7 +470,12 @@ def _dsns(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
     from rtls_analysis.read.dsn import summarise_dsns
 
-    return _tell(rtls.read_dsns(arguments.paths, progress=not arguments.quiet), summarise_dsns, arguments)
+    if not arguments.output:
+        return _tell(rtls.read_dsns(arguments.paths, progress=not arguments.quiet), summarise_dsns, arguments)
+    summary = rtls.write_dsns(arguments.paths, arguments.output, progress=not arguments.quiet)
+    if not arguments.quiet:
+        print(summary)
+    return _unreadable(summary.coverage.get("unreadable_files"))
 
 
 def _tls_reports(arguments: argparse.Namespace) -> int:
@@ -502,10 +507,14 @@ def _tell(frame: Any, summary: Callable[[Any], str], arguments: argparse.Namespa
         write_table(frame, arguments.output)
     if not arguments.quiet:
         print(summary(frame))
-    unreadable = frame.attrs["coverage"].get("unreadable_files") or ()
-    for name in unreadable:
+    return _unreadable(frame.attrs["coverage"].get("unreadable_files"))
+
+
+def _unreadable(names: Any) -> int:
+    """Say what could not be read, and give the exit code that goes with it."""
+    for name in names or ():
         print(f"rtls: cannot be read: {name}", file=sys.stderr)
-    return UNREADABLE if unreadable else OK
+    return UNREADABLE if names else OK
 
 
 def _lab(arguments: argparse.Namespace) -> int:

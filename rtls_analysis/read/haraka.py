@@ -36,7 +36,7 @@ from rtls_analysis.read.log_rows import (
     domain_of,
     readable,
 )
-from rtls_analysis.read.tls_texts import classify
+from rtls_analysis.read.tls_reasons import classify
 from rtls_analysis.schema import MailReader
 
 _LEVEL = rb"(?:DATA|PROTOCOL|DEBUG|INFO|NOTICE|WARN|ERROR|CRIT|ALERT|EMERG)"

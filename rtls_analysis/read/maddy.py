@@ -42,7 +42,7 @@ from rtls_analysis.read.log_rows import (
     domain_of,
     readable,
 )
-from rtls_analysis.read.tls_texts import classify
+from rtls_analysis.read.tls_reasons import classify
 from rtls_analysis.schema import MailReader
 
 MAX_MESSAGES = 100_000

@@ -31,7 +31,7 @@ from rtls_analysis.read.log_rows import (
     Tls,
     readable,
 )
-from rtls_analysis.read.tls_texts import classify
+from rtls_analysis.read.tls_reasons import classify
 from rtls_analysis.schema import MailReader
 
 MAX_ATTEMPTS = 20_000

@@ -37,7 +37,7 @@ from rtls_analysis.read.log_rows import (
     domain_of,
     readable,
 )
-from rtls_analysis.read.tls_texts import classify
+from rtls_analysis.read.tls_reasons import classify
 from rtls_analysis.schema import MailReader
 
 _SESSION_LINE = re.compile(rb"([0-9a-f]{16}) (mta|mda|smtp) (?:event=)?([a-z-]+)(?: |$)").match

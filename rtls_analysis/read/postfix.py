@@ -27,7 +27,7 @@ from rtls_analysis.read.log_rows import (
     readable,
 )
 from rtls_analysis.read.postfix_tls import BAD_CERTIFICATE, NEVER_ENCRYPTED, tls_of_field, tls_of_line
-from rtls_analysis.read.tls_texts import classify
+from rtls_analysis.read.tls_reasons import classify
 from rtls_analysis.schema import MailReader
 
 _CLIENTS = frozenset({b"smtp", b"lmtp", b"local", b"virtual", b"pipe", b"error", b"retry", b"discard"})

@@ -32,7 +32,7 @@ from rtls_analysis.read.log_rows import (
     Tls,
     readable,
 )
-from rtls_analysis.read.tls_texts import classify
+from rtls_analysis.read.tls_reasons import classify
 from rtls_analysis.schema import MailReader
 
 _TAG = re.compile(rb"sendmail(?:-[\w-]+)?|sm-[\w-]+").fullmatch

@@ -44,7 +44,7 @@ from rtls_analysis.read.stalwart_events import (
     old_event,
     old_head,
 )
-from rtls_analysis.read.tls_texts import classify
+from rtls_analysis.read.tls_reasons import classify
 from rtls_analysis.schema import MailReader
 
 MAX_MESSAGES = 20_000

@@ -1,4 +1,4 @@
-"""Why TLS decided a delivery: from the words of a notice, then from its code.
+"""Why TLS decided a delivery: from the words of a log or a notice, then from its code.
 
 No list of sentences. The words are first cleared of what only looks like a reason (addresses, host names, file names, a
 cipher in passing), and then asked what they are about, from the particular to the general: REQUIRETLS, MTA-STS, DANE,
@@ -336,6 +336,34 @@ _CODES = {
     "7.324": TlsOutcome.DNSSEC_INVALID,
     "7.325": TlsOutcome.CERTIFICATE_HOST_MISMATCH,
 }
+
+
+def classify(text: str, code: str | None) -> TlsOutcome:
+    """Name the TLS reason in the text of a failure, else in its enhanced status code.
+
+    Parameters
+    ----------
+    text
+        The reason or the reply, as logged or quoted.
+    code
+        The enhanced status code, where there is one.
+
+    Returns
+    -------
+    TlsOutcome
+        `not_tls` where neither names one; `unknown` where there is neither text nor code.
+
+    Examples
+    --------
+    >>> str(classify("Cannot start TLS: handshake failure", "4.7.5"))
+    'tls_handshake_failed'
+    >>> str(classify("550 5.7.1 see our TLS and mail policy page", "5.7.1"))
+    'not_tls'
+    """
+    if not text and not code:
+        return TlsOutcome.UNKNOWN
+    outcome = reason_in_words(text)
+    return outcome if outcome is not TlsOutcome.NOT_TLS else reason_in_code(code)
 
 
 def reason_in_code(code: str | None) -> TlsOutcome:

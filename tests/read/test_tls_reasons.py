@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rtls_analysis.outcomes import TlsOutcome
 from rtls_analysis.read.dsn_message import read_notice
-from rtls_analysis.read.dsn_reasons import reason_in_code, reason_in_words
+from rtls_analysis.read.tls_reasons import reason_in_code, reason_in_words
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 

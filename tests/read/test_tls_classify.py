@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rtls_analysis.outcomes import TlsOutcome
-from rtls_analysis.read.tls_texts import classify
+from rtls_analysis.read.tls_reasons import classify
 
 TEXTS = Path(__file__).parents[3] / "shared" / "data" / "bounces" / "tls_texts.csv"
 
@@ -32,7 +32,7 @@ CLASSES = {  # many to one
     "requiretls-not-supported": "requiretls_not_supported",
     "starttls-not-offered": "starttls_not_supported",
     "starttls-refused": "starttls_refused",
-    "sts-certificate": "sts_webpki_invalid",
+    "sts-certificate": "certificate_not_trusted",
     "sts-mx-mismatch": "sts_mx_mismatch",
     "sts-no-tls": "starttls_not_supported",
     "sts-policy-fetch": "sts_policy_fetch_error",
