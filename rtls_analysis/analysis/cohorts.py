@@ -79,6 +79,23 @@ def cohorts(
     return frame.assign(**added)
 
 
+def domain_groups(
+    domains: pd.DataFrame,
+    by: str | Sequence[str] | pd.Series[Any] | None,
+    populations: Mapping[str, Collection[str]] | None = None,
+) -> pd.DataFrame:
+    """Give the groups of each domain, for tables that have to be joined: `domain` and a column per grouping.
+
+    A domain of several populations has several rows. With `populations` alone these are the groups.
+    """
+    if populations is not None:
+        domains = cohorts(domains, populations=populations)
+        by = "population" if by is None else by
+    labels = group_labels(domains, by)
+    labels.insert(0, "domain", domains["domain"].to_numpy())
+    return labels
+
+
 def _rank_band(frame: pd.DataFrame, edges: Sequence[int]) -> pd.Series[Any]:
     import pandas as pd
 

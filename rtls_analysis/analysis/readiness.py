@@ -1,16 +1,30 @@
-"""Who could receive REQUIRETLS mail, and where the others are lost: the readiness funnel."""
+"""Who could receive REQUIRETLS mail, where the others are lost, and how much of that is a matter of reading."""
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from rtls_analysis.outcomes import Obstacle
+from rtls_analysis.analysis.cohorts import domain_groups
+from rtls_analysis.analysis.hops import domain_shares, hop_verdicts
+from rtls_analysis.analysis.intervals import wilson
+from rtls_analysis.analysis.rates import MINIMUM, ArtefactWarning, rates
+from rtls_analysis.outcomes import DnsSecurity, DomainShare, Obstacle
+from rtls_analysis.standards.requiretls import Rules
 from rtls_analysis.store import Snapshot
-from rtls_analysis.verdicts import HopResult, judge_hops
+from rtls_analysis.verdicts import Answer, judge
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
+
+NOT_TESTED = "not_tested"
+"""The reason of those that were left out by our choice; it is no obstacle."""
+
+# -- the funnel ----------------------------------------------------------------------------------------------
 
 
 class Stage(StrEnum):
@@ -26,74 +40,396 @@ class Stage(StrEnum):
     REQUIRETLS = "REQUIRETLS offered"
 
 
-_STOPS: tuple[tuple[Stage, frozenset[Obstacle]], ...] = (
-    (Stage.MX, frozenset({Obstacle.NO_MX})),
-    (Stage.ANSWERED, frozenset({Obstacle.DNS_ERROR, Obstacle.UNREACHABLE})),
-    (Stage.STARTTLS, frozenset({Obstacle.NO_STARTTLS})),
-    (Stage.HANDSHAKE, frozenset({Obstacle.TLS_FAILED, Obstacle.TLS_TOO_OLD})),
-    (Stage.MX_AUTHENTICATED, frozenset({Obstacle.STS_FORBIDS_HOST, Obstacle.MX_UNAUTHENTICATED})),
-    (Stage.CERTIFICATE, frozenset({Obstacle.DANE_MISMATCH, Obstacle.CERTIFICATE_UNVERIFIED})),
-    (Stage.REQUIRETLS, frozenset({Obstacle.REQUIRETLS_NOT_OFFERED})),
-)
+class Order(StrEnum):
+    """In which order the stages are passed."""
+
+    TRANSPORT = (
+        "transport"  # as a connection goes; the transport's losses stay visible behind an unsecured name
+    )
+    DECISION = "decision"  # as the decision table asks; what is surely in the way comes before what is untold
 
 
-def _lost_at(hop: HopResult | None, domain: Any) -> tuple[int, Obstacle]:
-    """Find the first stage that a hop does not pass, by number, and what stops it; past the end: none."""
-    if hop is None:
-        obstacle = Obstacle(domain["obstacle"])
-        number = next((n for n, (_stage, stops) in enumerate(_STOPS) if obstacle in stops), 0)
-        return number, obstacle
-    sure, maybe = set(hop.verdict.obstacles), set(hop.verdict.maybe)
-    for number, (_stage, stops) in enumerate(_STOPS):
-        if found := sure & stops:
-            return number, min(found, key=list(Obstacle).index)
-        if maybe & stops:
-            return number, Obstacle.UNKNOWN
-    return len(_STOPS), Obstacle.NONE
+_STOPS: Mapping[Stage, frozenset[Obstacle]] = {
+    Stage.MX: frozenset({Obstacle.NO_MX}),
+    Stage.ANSWERED: frozenset({Obstacle.DNS_ERROR, Obstacle.UNREACHABLE}),
+    Stage.STARTTLS: frozenset({Obstacle.NO_STARTTLS}),
+    Stage.HANDSHAKE: frozenset({Obstacle.TLS_FAILED, Obstacle.TLS_TOO_OLD}),
+    Stage.MX_AUTHENTICATED: frozenset({Obstacle.STS_FORBIDS_HOST, Obstacle.MX_UNAUTHENTICATED}),
+    Stage.CERTIFICATE: frozenset({Obstacle.DANE_MISMATCH, Obstacle.CERTIFICATE_UNVERIFIED}),
+    Stage.REQUIRETLS: frozenset({Obstacle.REQUIRETLS_NOT_OFFERED}),
+}
+_STAGES: Mapping[Order, tuple[Stage, ...]] = {
+    Order.TRANSPORT: tuple(_STOPS),
+    Order.DECISION: (
+        Stage.MX,
+        Stage.ANSWERED,
+        Stage.MX_AUTHENTICATED,
+        Stage.STARTTLS,
+        Stage.HANDSHAKE,
+        Stage.CERTIFICATE,
+        Stage.REQUIRETLS,
+    ),
+}
+UNITS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "domain": ("domain", ("domain",)),
+    "address": ("address", ("mx_host", "address")),
+    "host": ("MX host", ("mx_host",)),
+    "provider": ("provider", ("provider",)),
+    "hop": ("domain's address", ("domain", "mx_host", "address")),
+}
+"""What can be counted: the word in the tables, and the columns that make one."""
+
+_REASONS = [*(str(obstacle) for obstacle in Obstacle if obstacle), NOT_TESTED]
+_UNTOLD = (Obstacle.UNKNOWN, Obstacle.UNREACHABLE, Obstacle.DNS_ERROR)  # the last one comes first
 
 
-def readiness_funnel(snapshot: Snapshot, *, unit: str = "domain") -> pd.DataFrame:
-    """Count how many get how far on the way to REQUIRETLS, and what stops the others.
-
-    A domain gets as far as its best address. The order is that of a connection (answer, STARTTLS, handshake, then
-    name, certificate, keyword), so that the transport's losses stay visible where the MX name is not secured.
+def readiness_funnel(
+    snapshot: Snapshot,
+    *,
+    unit: str = "domain",
+    order: str = Order.TRANSPORT,
+    rule: str = "any",
+    by: str | Sequence[str] | pd.Series[Any] | None = None,
+    populations: Mapping[str, Collection[str]] | None = None,
+    rules: Rules | None = None,
+) -> pd.DataFrame:
+    """Count how many get how far on the way to REQUIRETLS, and what stops the others (canonical table 11).
 
     Parameters
     ----------
     snapshot
         A scan.
     unit
-        ``"domain"`` or ``"address"`` (a domain's MX host at one address: shared hosts count for each domain).
+        What is counted: ``"domain"``; ``"address"``, an MX host at one address, the thing probed, once however
+        many domains share it; ``"host"``; ``"provider"``; ``"hop"``, an address once for each domain it serves.
+    order
+        ``"transport"``: answer, STARTTLS, handshake, then name, certificate, keyword. ``"decision"``: in the
+        order of the decision table, where each unit stops at its first obstacle, as `domains.obstacle` does.
+    rule
+        How a unit of several hops gets on: ``"any"``, as far as its best one, since a sender tries them all;
+        ``"all"``, as its weakest; ``"best_preference"``, as its best one among the most preferred MX hosts.
+    by, populations
+        Groups of the domains, as `rtls_analysis.analysis.cohorts` gives them; a unit counts in each group that it
+        serves.
+    rules
+        Another reading of the RFCs; that of the snapshot by default.
 
     Returns
     -------
     DataFrame
-        One row per stage, in order: `stage`, `remaining` (count that passed it), `lost` (count stopped there),
-        `share` (`remaining` of all, 0 to 1), and one column of counts per obstacle that stopped any.
+        One row per stage, in order, of each group: `stage`, `remaining` (count that passed it), `lost` (count
+        stopped there), `share` (`remaining` of all that are listed) with `low` and `high` (Wilson), `tested`
+        (count that came to this stage and could be told), `passed` (`remaining` of those), `unit`, `is_small`,
+        and a column of counts for each obstacle that stopped any. ``unknown`` could not be told, ``not_tested``
+        was left out by our choice: neither is in `tested`.
+
+    Warns
+    -----
+    ArtefactWarning
+        DNSSEC was not tested, so that the stages of names and certificates say little.
+
+    Notes
+    -----
+    Hops left out by our choice count only where a unit has no other. A DANE lookup that was not trusted is counted
+    with the certificate, which it would have verified.
     """
     import pandas as pd
 
-    if unit not in ("domain", "address"):
-        raise ValueError(f"unit is {unit!r}; give 'domain' or 'address'")
-    ends: dict[tuple[str, ...], tuple[int, Obstacle]] = {}
-    for domain, hop in judge_hops(snapshot):
-        key: tuple[str, ...] = (domain["domain"],)
-        if unit == "address":
-            key += (hop.mx_host, hop.address) if hop is not None else ()
-        end = _lost_at(hop, domain)
-        if key not in ends or end[0] > ends[key][0]:
-            ends[key] = end
+    if unit not in UNITS:
+        raise ValueError(f"unit is {unit!r}; give {', '.join(UNITS)}")
+    stages = _STAGES[Order(_one_of("order", order, list(Order)))]
+    _one_of("rule", rule, ("any", "all", "best_preference"))
+    hops = hop_verdicts(snapshot, rules)
+    _warn_untrusted(snapshot)
+    label, keys = UNITS[unit]
+    ends = _ends(hops, Order(order), stages)
+    hops = pd.concat([hops[["domain", "mx_host", "address", "preference", "provider"]], ends], axis=1)
+    if rule == "best_preference":
+        best = hops.groupby("domain")["preference"].transform("min")
+        hops = hops[hops["preference"].isna() | hops["preference"].eq(best)]
+    hops = _with_hostless(snapshot, hops, unit)
+    names: list[str] = []
+    if by is not None or populations is not None:
+        groups = domain_groups(snapshot.domains, by, populations)
+        names = [name for name in groups.columns if name != "domain"]
+        hops = hops.drop(columns=[n for n in names if n in hops.columns and n not in keys]).merge(
+            groups, on="domain", suffixes=("", "_of_domain")
+        )
+        names = [f"{name}_of_domain" if name in keys else name for name in names]
+    ends = _weakest(hops, [*names, *keys]) if rule == "all" else _best(hops, [*names, *keys], Order(order))
+    tables = [
+        _funnel(rows, stages, label, dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True)))
+        for key, rows in (ends.groupby(names, observed=True) if names else [((), ends)])
+    ]
+    table = pd.concat(tables, ignore_index=True) if tables else _funnel(ends, stages, label, {})
+    reasons = [reason for reason in _REASONS if reason in table.columns]
+    table[reasons] = table[reasons].fillna(0).astype("int64")
+    table = table[[name for name in table.columns if name not in reasons] + reasons]
+    table.attrs = {"unit": label, "order": str(order), "rule": rule, "reasons": reasons}
+    return table
+
+
+def _one_of(name: str, value: str, words: Sequence[str]) -> str:
+    if value not in words:
+        raise ValueError(f"{name} is {value!r}; give {' or '.join(map(repr, map(str, words)))}")
+    return value
+
+
+def _warn_untrusted(snapshot: Snapshot) -> None:
+    security = snapshot.table("domains", columns=["mx_dnssec"])["mx_dnssec"].dropna()
+    if len(security) and security.eq(DnsSecurity.NOT_TESTED).all():
+        warnings.warn(
+            "DNSSEC was not tested, the resolver is not trusted: whether MX names are secured and certificates match"
+            " TLSA records could not be told",
+            ArtefactWarning,
+            stacklevel=3,
+        )
+
+
+def _ends(hops: pd.DataFrame, order: Order, stages: Sequence[Stage]) -> pd.DataFrame:
+    """Tell for each hop how many stages it passes, and what stops it at the next: `passed`, `reason`."""
+    import pandas as pd
+
+    is_left_out = hops["requiretls_ready"].eq(Answer.LEFT_OUT)
+    facts = pd.Series(
+        list(
+            zip(
+                hops["obstacle"].astype(object),
+                hops["obstacles"],
+                hops["maybe"],
+                is_left_out,
+                hops["mx_host"].notna(),
+                strict=True,
+            )
+        ),
+        dtype=object,
+    )
+    codes, kinds = pd.factorize(facts)
+    found = [_end(order, stages, *kind) for kind in kinds]
+    passed = pd.Series([end[0] for end in found], dtype="int64")
+    reason = pd.Series([str(end[1]) for end in found], dtype=object)
+    return pd.DataFrame({"passed": passed.to_numpy()[codes], "reason": reason.to_numpy()[codes]})
+
+
+def _end(
+    order: Order,
+    stages: Sequence[Stage],
+    obstacle: str,
+    obstacles: Collection[str],
+    maybe: Collection[str],
+    is_left_out: bool,
+    has_host: bool,
+) -> tuple[int, str]:
+    place = {stop: number for number, stage in enumerate(stages) for stop in _STOPS[stage]}
+    if is_left_out:
+        return stages.index(Stage.ANSWERED if has_host else Stage.MX), NOT_TESTED
+    # only DANE can leave it open whether there was a DNS error
+    open_at = [
+        stages.index(Stage.CERTIFICATE) if stop == Obstacle.DNS_ERROR else place[Obstacle(stop)]
+        for stop in maybe
+    ]
+    if order is Order.DECISION and obstacle != Obstacle.UNKNOWN:
+        return (len(stages), "") if not obstacle else (place[Obstacle(obstacle)], obstacle)
+    sure_at = [] if order is Order.DECISION else [(place[Obstacle(stop)], stop) for stop in obstacles]
+    first = min(sure_at, default=None, key=lambda end: (end[0], list(Obstacle).index(Obstacle(end[1]))))
+    first_open = min(open_at, default=None)
+    if first is not None and (first_open is None or first[0] <= first_open):
+        return first
+    if first_open is not None:
+        return first_open, str(Obstacle.UNKNOWN)
+    return len(stages), ""
+
+
+def _with_hostless(snapshot: Snapshot, hops: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Add the hosts, or providers, that have no address to ask, and drop what is none of the unit."""
+    import pandas as pd
+
+    if unit in ("domain", "hop"):
+        return hops
+    hops = hops[hops["mx_host"].notna()]
+    if unit == "address":  # a host whose lookup failed has none that is known
+        return hops[hops["address"].ne("")]
+    mx = snapshot.table("mx", columns=["domain", "mx_host", "provider", "preference"])
+    column = UNITS[unit][1][0]
+    rest = mx[~mx[column].isin(hops[column])].assign(passed=0, reason=str(Obstacle.NO_MX))
+    return pd.concat([hops, rest], ignore_index=True) if len(rest) else hops
+
+
+def _urgency(reason: pd.Series[Any]) -> npt.NDArray[Any]:
+    """Number the reasons: what was left out first, then the obstacles in their order, then what is untold."""
+    words = [NOT_TESTED, *Obstacle]
+    ranks = {str(word): 1 + words.index(word) for word in words}
+    ranks |= {str(word): 100 + number for number, word in enumerate(_UNTOLD)}
+    ranks |= {"": 200, NOT_TESTED: 0}
+    return reason.map(ranks).to_numpy(dtype="int64")
+
+
+def _best(hops: pd.DataFrame, keys: list[str], order: Order) -> pd.DataFrame:
+    """Keep of each unit the hop that decides under the rule that any one is enough."""
+    import numpy as np
+
+    urgency = _urgency(hops["reason"])
+    first = np.where(urgency >= 100, urgency, 0) if order is Order.DECISION else np.zeros_like(urgency)
+    return _deciding(hops, keys, (urgency > 0, first, hops["passed"].to_numpy(), urgency))
+
+
+def _weakest(hops: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Keep of each unit the hop that decides under the rule that every one has to be ready."""
+    urgency = _urgency(hops["reason"])
+    return _deciding(hops, keys, (urgency > 0, -hops["passed"].to_numpy(), urgency))
+
+
+def _deciding(hops: pd.DataFrame, keys: list[str], by: tuple[Any, ...]) -> pd.DataFrame:
+    import numpy as np
+
+    order = np.lexsort(tuple(reversed(by)))[::-1]
+    return hops.iloc[order].drop_duplicates(keys)
+
+
+def _funnel(ends: pd.DataFrame, stages: Sequence[Stage], label: str, group: dict[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
     total = len(ends)
-    rows: list[dict[str, Any]] = [{"stage": str(Stage.LISTED), "remaining": total, "lost": 0}]
+    counts = Counter(zip(ends["passed"].tolist(), ends["reason"].tolist(), strict=True))
+    rows: list[dict[str, Any]] = [
+        {"stage": str(Stage.LISTED), "remaining": total, "lost": 0, "tested": total}
+    ]
     remaining = total
-    for number, (stage, _stops) in enumerate(_STOPS):
-        stopped = [obstacle for at, obstacle in ends.values() if at == number]
-        remaining -= len(stopped)
-        by_obstacle = {str(obstacle): stopped.count(obstacle) for obstacle in Obstacle if obstacle in stopped}
-        rows.append({"stage": str(stage), "remaining": remaining, "lost": len(stopped), **by_obstacle})
+    for number, stage in enumerate(stages):
+        stopped = {str(reason): count for (at, reason), count in counts.items() if at == number}
+        came, remaining = remaining, remaining - sum(stopped.values())
+        untold = stopped.get(NOT_TESTED, 0) + sum(stopped.get(str(word), 0) for word in _UNTOLD)
+        rows.append(
+            {
+                "stage": str(stage),
+                "remaining": remaining,
+                "lost": came - remaining,
+                "tested": came - untold,
+                **stopped,
+            }
+        )
     frame = pd.DataFrame(rows)
-    obstacles = [str(obstacle) for obstacle in Obstacle if str(obstacle) in frame.columns and obstacle]
-    counts = ["remaining", "lost", *obstacles]
-    frame[counts] = frame[counts].fillna(0).astype("int64")
     frame.insert(3, "share", frame["remaining"] / total if total else float("nan"))
-    return frame[["stage", "remaining", "lost", "share", *obstacles]]
+    frame["low"], frame["high"] = wilson(frame["remaining"], total)
+    frame["passed"] = frame["remaining"] / frame["tested"].where(frame["tested"] > 0)
+    frame["unit"] = label
+    frame["is_small"] = frame["tested"] < MINIMUM
+    for name, value in reversed(group.items()):
+        frame.insert(0, name, value)
+    fixed = [
+        *group,
+        "stage",
+        "remaining",
+        "lost",
+        "share",
+        "low",
+        "high",
+        "tested",
+        "passed",
+        "unit",
+        "is_small",
+    ]
+    return frame[fixed + [name for name in frame.columns if name not in fixed]]
+
+
+# -- under other readings ------------------------------------------------------------------------------------
+
+_LENIENT: Mapping[str, Any] = {
+    "sts_modes": ["enforce", "testing"],
+    "minimum_tls": "TLSv1.0",
+    "sts_with_dane": "dane_wins",
+    "dane_insecure_mx": True,
+    "strict_media_type": False,
+    "name_rule": "as_applicable",
+}
+_STRICT: Mapping[str, Any] = {
+    "sts_modes": ["enforce"],
+    "minimum_tls": "TLSv1.3",
+    "sts_with_dane": "both",
+    "dane_insecure_mx": False,
+    "strict_media_type": True,
+    "name_rule": "literal",
+}
+READINGS: Mapping[str, Mapping[str, Any]] = {
+    "as scanned": {},
+    "MTA-STS testing counts": {"sts_modes": ["enforce", "testing"]},
+    "names literally": {"name_rule": "literal"},
+    "TLS 1.0 counts": {"minimum_tls": "TLSv1.0"},
+    "TLS 1.3 alone counts": {"minimum_tls": "TLSv1.3"},
+    "DANE wins over MTA-STS": {"sts_with_dane": "dane_wins"},
+    "DANE behind an unsigned MX": {"dane_insecure_mx": True},
+    "any media type": {"strict_media_type": False},
+    "all of them strict": _STRICT,
+    "all of them lenient": _LENIENT,
+}
+"""Readings of what RFC 8689 and its neighbours leave open, as parameters of `rtls.judge`."""
+
+
+def readings(
+    snapshot: Snapshot,
+    readings: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    by: str | Sequence[str] | pd.Series[Any] | None = None,
+    populations: Mapping[str, Collection[str]] | None = None,
+    yes: str | Collection[str] | None = None,
+) -> pd.DataFrame:
+    """Judge readiness under several readings of the RFCs, side by side (canonical table 11).
+
+    Parameters
+    ----------
+    snapshot
+        A scan.
+    readings
+        Name -> parameters of `rtls.judge`; `READINGS` by default. The first is the one that others are compared
+        with. Parameters that a reading does not name are the snapshot's.
+    by, populations
+        Groups of the domains, as `rtls_analysis.analysis.cohorts` gives them.
+    yes
+        Words of `DomainShare` that count; ``all`` and ``some`` by default, one address at least.
+
+    Returns
+    -------
+    DataFrame
+        One row per reading (the index, with the groups behind it): the columns of `rtls.rates` (unit: domain),
+        the counts of domains that are `all`, `some` and `none`, and `gained` and `lost`, domains that are a yes
+        under this reading and not under the first, and the other way round.
+    """
+    import pandas as pd
+
+    chosen = READINGS if readings is None else readings
+    groups = domain_groups(snapshot.domains, by, populations)
+    names = [name for name in groups.columns if name != "domain"]
+    wanted = (DomainShare.ALL, DomainShare.SOME) if yes is None else [yes] if isinstance(yes, str) else yes
+    words = [str(word) for word in wanted]
+    base: pd.Series[Any] | None = None
+    tables = []
+    for name, parameters in chosen.items():
+        shares = domain_shares(_judged(snapshot, parameters), "requiretls_ready")
+        is_yes = shares.isin(words)
+        base = is_yes if base is None else base
+        frame = groups.assign(
+            requiretls_ready=groups["domain"].map(shares).astype(shares.dtype),
+            gained=groups["domain"].map(is_yes & ~base).astype("int64"),
+            lost=groups["domain"].map(~is_yes & base).astype("int64"),
+        )
+        table = rates(frame, of="requiretls_ready", by=names, yes=words, unit="domain")
+        of_word = {str(word): frame["requiretls_ready"].eq(word).astype("int64") for word in _GRADES}
+        sums = frame.assign(**of_word).groupby(names, observed=True)[[*of_word, "gained", "lost"]].sum()
+        table = table.join(sums)
+        table.insert(0, "reading", name)
+        tables.append(table.set_index("reading", append=True).swaplevel(0, -1))
+    result = pd.concat(tables)
+    result.attrs = {**tables[0].attrs, "unit": "domain"}
+    return result if by is not None or populations is not None else result.droplevel("group")
+
+
+_GRADES = (DomainShare.ALL, DomainShare.SOME, DomainShare.NONE)
+
+
+def _judged(snapshot: Snapshot, parameters: Mapping[str, Any]) -> pd.DataFrame:
+    """Judge every hop under a reading; certificates are looked at again only where it is about them."""
+    held = snapshot.manifest.get("rules", {})
+    rules = Rules.of(**{**held, **parameters})
+    if rules.cn_id != Rules.of(**held).cn_id:
+        return hop_verdicts(judge(snapshot, **parameters))
+    return hop_verdicts(snapshot, rules)

@@ -105,8 +105,10 @@ def colours_of(words: Iterable[str]) -> dict[str, str]:
 
 
 def bar_style(word: str) -> dict[str, Any]:
-    """Give the look of a bar for a word: its colour, the hatch of what could not be told, a white edge."""
-    return {"color": colour_of(word), "hatch": HATCHES.get(str(word)), "edgecolor": "white", "linewidth": 0.5}
+    """Give the look of a bar for a word: its colour, the hatch of what could not be told, its edge."""
+    colour = colour_of(word)
+    edge = GREY if colour == PALE_GREY else "white"
+    return {"facecolor": colour, "hatch": HATCHES.get(str(word)), "edgecolor": edge, "linewidth": 0.5}
 
 
 def readable_on(colour: str) -> str:

@@ -1,72 +1,118 @@
-"""The readiness funnel as a plot."""
+"""The readiness funnel, and readiness under several readings, as plots."""
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
+from typing import Any
+
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 
 from rtls_analysis.analysis import readiness
-from rtls_analysis.outcomes import Obstacle
-from rtls_analysis.plots.palette import OBSTACLES, READY, REMAINING
+from rtls_analysis.plots.drawing import (
+    FONT_SIZE,
+    SMALL,
+    as_shares,
+    new_axes,
+    row_labels,
+    small_note,
+    titled,
+    word_legend,
+)
+from rtls_analysis.plots.palette import READY, REMAINING, bar_style
+from rtls_analysis.plots.rates import rate_intervals
 from rtls_analysis.store import Snapshot
 
 
-def readiness_funnel(snapshot: Snapshot, *, unit: str = "domain", ax: Axes | None = None) -> Axes:
+def readiness_funnel(
+    snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
+) -> Axes:
     """Draw how many get how far on the way to REQUIRETLS, and beside each stage what stopped the others.
 
-    The table behind it is `rtls_analysis.analysis.readiness.readiness_funnel`, with the same `unit`.
+    Parameters
+    ----------
+    snapshot
+        A scan, or the table of `rtls_analysis.analysis.readiness.readiness_funnel` for one group.
+    ax
+        Axes to draw on; new ones by default.
+    title
+        In place of the usual one.
+    **options
+        Of that function: `unit`, `order`, `rule`, `rules`.
     """
-    funnel = readiness.readiness_funnel(snapshot, unit=unit)
-    total = int(funnel["remaining"].iloc[0])
-    if ax is None:
-        _, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
-    rows = range(len(funnel))
-    shares = funnel["share"].fillna(0)
-    colours = [REMAINING] * (len(funnel) - 1) + [READY]
-    ax.barh(rows, shares, color=colours, height=0.62)
-    drawn: dict[str, None] = {}
-    for row, (_, line) in zip(rows, funnel.iterrows(), strict=True):
-        left = float(shares.iloc[row])
-        for name in funnel.columns[4:]:
-            if line[name] and total:
-                width = line[name] / total
-                colour = OBSTACLES[Obstacle(name)]
-                label = name.replace("_", " ") if name not in drawn else None
-                ax.barh(
-                    row,
-                    width,
-                    left=left,
-                    color=colour,
-                    height=0.62,
-                    edgecolor="white",
-                    linewidth=0.5,
-                    label=label,
-                )
-                left += width
-                drawn[name] = None
-    for row, (count, share) in enumerate(zip(funnel["remaining"], shares, strict=True)):
-        inside = share > 0.16
+    table = (
+        snapshot if isinstance(snapshot, pd.DataFrame) else readiness.readiness_funnel(snapshot, **options)
+    )
+    total = int(table["remaining"].iloc[0])
+    unit = str(table["unit"].iloc[0])
+    ax = new_axes(ax, width=9.0, height=4.4)
+    rows = range(len(table))
+    shares = table["share"].fillna(0)
+    colours = [REMAINING] * (len(table) - 1) + [READY]
+    ax.barh(rows, shares, color=colours, height=0.66)
+    left = shares.to_numpy(dtype=float)
+    reasons = [name for name in table.attrs.get("reasons", ()) if table[name].any()]
+    for reason in reasons:
+        widths = (table[reason] / total if total else table[reason] * 0.0).to_numpy(dtype=float)
+        ax.barh(rows, widths, left=left, height=0.66, **bar_style(reason))
+        left = left + widths
+    for row, (count, share, small) in enumerate(
+        zip(table["remaining"], shares, table["is_small"], strict=True)
+    ):
+        is_inside = share > 0.2
         ax.annotate(
-            f"{count:,}  ({share:.1%})",
-            (share if inside else max(share, float(shares.iloc[max(row - 1, 0)])), row),
-            xytext=(-6 if inside else 6, 0),
+            f"{count:,}  ({share:.1%}){SMALL if small else ''}",
+            (share if is_inside else max(share, float(left[row])), row),
+            xytext=(-6 if is_inside else 6, 0),
             textcoords="offset points",
-            ha="right" if inside else "left",
+            ha="right" if is_inside else "left",
             va="center",
-            color="white" if inside else "black",
-            fontsize=9,
+            color="white" if is_inside else "black",
+            fontsize=FONT_SIZE,
         )
-    ax.set_yticks(list(rows), list(funnel["stage"]))
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1.0)
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
-    units = "domains" if unit == "domain" else "(domain, MX host, address)"
-    ax.set_xlabel(f"share of {units}")
-    ax.set_title(f"Readiness for REQUIRETLS, n = {total:,} {units}", loc="left", fontsize=11)
-    ax.spines[["top", "right"]].set_visible(False)
-    if drawn:
-        ax.legend(
-            title="stopped by", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9
-        )
+    row_labels(ax, [str(stage) for stage in table["stage"]])
+    units = f"{unit}es" if unit.endswith("s") else f"{unit}s"
+    as_shares(ax, of=f"{units} listed")
+    how = ", in the order of the decision table" if table.attrs.get("order") == "decision" else ""
+    titled(
+        ax,
+        title or f"Readiness for REQUIRETLS{how}, n = {total:,} {units}",
+        note=small_note(table["is_small"]),
+    )
+    word_legend(ax, reasons, title="stopped by")
     return ax
+
+
+def readiness_by_reading(
+    snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
+) -> Axes:
+    """Draw readiness under several readings of the RFCs: how much the answer depends on them.
+
+    Parameters
+    ----------
+    snapshot
+        A scan, or the table of `rtls_analysis.analysis.readiness.readings`, without groups.
+    ax
+        Axes to draw on; new ones by default.
+    title
+        In place of the usual one.
+    **options
+        Of that function: `readings`, `yes`.
+    """
+    table = snapshot if isinstance(snapshot, pd.DataFrame) else readiness.readings(snapshot, **options)
+    trials = int(table["trials"].max()) if len(table) else 0
+    axes = rate_intervals(
+        table, ax=ax, title=title or f"Ready for REQUIRETLS, by reading, n = {trials:,} domains tested"
+    )
+    if len(table):
+        axes.axvline(table["rate"].iloc[0], color="#444444", linewidth=0.8, linestyle=":")
+    for row, (gained, lost) in enumerate(zip(table["gained"], table["lost"], strict=True)):
+        moves = [f"+{gained:,}" if gained else "", f"\u2212{lost:,}" if lost else ""]
+        axes.annotate(
+            " ".join(filter(None, moves)),
+            (table["high"].iloc[row], row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=FONT_SIZE - 1,
+        )
+    return axes
