@@ -490,7 +490,8 @@ class Snapshot:
         ]
         import pyarrow as pa
 
-        parts = list(_parts(self.path, declared, columns, filters or None))
+        nothing = any(operator == "in" and not values for _column, operator, values in filters)
+        parts = [] if nothing else list(_parts(self.path, declared, columns, filters or None))
         if not parts:
             parts = [
                 to_arrow(declared, ()).select(list(columns) if columns is not None else declared.names())

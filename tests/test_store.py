@@ -224,3 +224,12 @@ def test_manifest_is_readable_json(held: Snapshot) -> None:
     """The manifest is there for people and other programs too."""
     assert held.path is not None
     assert json.loads((held.path / "manifest.json").read_text())["scan"] == MANIFEST["scan"]
+
+
+def test_a_selection_of_nothing_is_empty(held: Snapshot) -> None:
+    """An empty list of values selects no rows, from the disk and from memory."""
+    for _where in ("disk", "memory"):
+        frame = held.table("sessions", where={"mx_host": []})
+        assert len(frame) == 0
+        assert list(frame.columns) == SESSIONS.names()
+        assert len(held.sessions) == 4  # which takes the table into memory

@@ -898,7 +898,7 @@ _DOMAINS = (
     DomainKind("mx_is_address", "MX names an address", ((10, "literal"),)),
     DomainKind("many_hosts", "MX answer too long for UDP", tuple((number, "long") for number in range(12))),
     DomainKind("alias_domain", "the domain is a CNAME", ((10, "valid"),), alias=True),
-    DomainKind("idn", "an internationalised name", ((10, "valid"),), label="xn--mller-post-ihb"),
+    DomainKind("idn", "an internationalised name", ((10, "valid"),), label="xn--mller-post-9db"),
 )
 HOSTS["literal"] = HostKind("literal", "an address in place of a name", (), mx_state="mx_is_address")
 HOSTS["long"] = HostKind("long", "a very long name", ("valid",))
