@@ -78,7 +78,7 @@ _NAMED_HOST = re.compile(rb"(?:host|server was|with|to) ([^\s\[]{1,255}\[[^\]\s]
 _SAID = re.compile(rb"(?:said|talk to me|start TLS): (\d{3})\b").search
 _LIBRARY = b"warning: TLS library problem: "
 _SUSPENDED = b"delivery temporarily suspended: "
-_OWN_LEVEL = b"my configured TLS security level"  # said of a server that was not connected to yet
+_GOES_ON = re.compile(rb"my configured TLS security level|REQUIRETLS support was not offered by").search
 _ACTIONS = {
     b"sent": Action.DELIVERED,
     b"deferred": Action.DELAYED,
@@ -612,18 +612,25 @@ class PostfixReader:
         message = process.queue.find(queue_id)
         if process.owner is not message or process.turn != message.turn:
             process.begin(message)
+        outcome = classify(readable(text), None)
+        if outcome in _NOT_THE_CONNECTION or _GOES_ON(text):
+            return  # of a connection that goes on: a lenient sender only says what it lacks
         if self.sink.wants_connections:
-            self._result_of_server(process, line, number, pid, queue_id, text)
+            self._result_of_server(process, line, number, pid, queue_id, text, outcome)
             self._hand_over(process, queue_id)
         process.fresh = False
 
     def _result_of_server(
-        self, process: Process, line: bytes, number: int, pid: bytes, queue_id: bytes, text: bytes
+        self,
+        process: Process,
+        line: bytes,
+        number: int,
+        pid: bytes,
+        queue_id: bytes,
+        text: bytes,
+        outcome: TlsOutcome,
     ) -> None:
         """Write the outcome to the connection it is about, else give it a row of its own."""
-        outcome = classify(readable(text), None)
-        if outcome in _NOT_THE_CONNECTION or _OWN_LEVEL in text:
-            return
         named = _NAMED_HOST(text)
         relay = named[1] if named else b"none"
         for index, row in enumerate(process.pending):

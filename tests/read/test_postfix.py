@@ -412,15 +412,34 @@ def test_certificate_that_failed(read_text: Read) -> None:
     ]
 
 
-def test_own_level_is_no_connection(read_text: Read) -> None:
-    """What an opportunistic sender says of its own settings before it connects is not a connection."""
-    log = (
-        HEAD
-        + b"postfix/smtp[7]: 4F1AA12345: Sender requested REQUIRETLS, but my configured TLS security level 'may' "
-        b"disables certificate matching. The last attempted server was mx.b.test[192.0.2.1]:25\n" + TLS + SENT
-    )
+REMARKS = [
+    (
+        "what a lenient sender's own level lacks",
+        True,
+        "Sender requested REQUIRETLS, but my configured TLS security level 'may' disables certificate matching. "
+        "The last attempted server was mx.b.test[192.0.2.1]",
+    ),
+    (
+        "what the server lacks",
+        False,
+        "Sender requested REQUIRETLS, but REQUIRETLS support was not offered by host mx.b.test[192.0.2.1]",
+    ),
+    ("a work-around", False, "enabling PIX workarounds: delay_dotcrlf for mx.b.test[192.0.2.1]:25"),
+]
+
+
+@pytest.mark.parametrize(
+    ("is_before", "remark"), [row[1:] for row in REMARKS], ids=[row[0] for row in REMARKS]
+)
+def test_remarks_end_no_connection(read_text: Read, is_before: bool, remark: str) -> None:
+    """What is said of a message before its connection or within it makes no second one."""
+    line = HEAD + b"postfix/smtp[7]: 4F1AA12345: " + remark.encode() + b"\n"
+    log = (line + TLS if is_before else TLS + line) + SENT
     rows = plain(read_text(log, table="connections"))
-    assert [(row["tls_level"], row["tls_outcome"]) for row in rows] == [("trusted", "ok")]
+    assert [(row["tls_level"], row["tls_outcome"], row["queue_id"]) for row in rows] == [
+        ("trusted", "ok", "4F1AA12345")
+    ]
+    assert plain(read_text(log))[0]["tls_version"] == "TLSv1.3"
 
 
 def test_name_that_does_not_match(read_text: Read) -> None:
