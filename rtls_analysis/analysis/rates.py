@@ -280,6 +280,43 @@ def _in_order(table: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(by, kind="stable").set_index(names)[list(table.columns)]
 
 
+def with_rates(counts: pd.DataFrame, *, unit: str, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    """Complete counts to a table of rates.
+
+    `counts` has `numerator` and `trials`, and, where there are such rows, `unknown`, `not_tested` and
+    `not_applicable`. Gives the columns of `rates`, further ones behind them.
+    """
+    import pandas as pd
+
+    zero = pd.Series(0, index=counts.index, dtype="int64")
+    numerator, trials = counts["numerator"].astype("int64"), counts["trials"].astype("int64")
+    others = {
+        name: counts.get(name, zero).astype("int64") for name in ("unknown", "not_tested", "not_applicable")
+    }
+    low, high = wilson(numerator, trials, confidence=confidence)
+    widest = (trials + others["unknown"]).where(trials + others["unknown"] > 0)
+    table = pd.DataFrame(
+        {
+            "numerator": numerator,
+            "denominator": trials,
+            "unit": unit,
+            "rate": numerator / trials.where(trials > 0),
+            "low": low,
+            "high": high,
+            "trials": trials,
+            **others,
+            "if_unknown_no": numerator / widest,
+            "if_unknown_yes": (numerator + others["unknown"]) / widest,
+            "is_small": trials < MINIMUM,
+        },
+        index=counts.index,
+    )
+    more = [name for name in counts.columns if name not in table.columns]
+    table = pd.concat([table, counts[more]], axis=1)
+    table.attrs = {"confidence": confidence, "minimum": MINIMUM}
+    return table
+
+
 def differences(table: pd.DataFrame, *, against: Any) -> pd.DataFrame:
     """Compare each group of a table of `rates` with one of them.
 

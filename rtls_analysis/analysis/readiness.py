@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.cohorts import domain_groups
+from rtls_analysis.analysis.funnels import funnel
 from rtls_analysis.analysis.hops import domain_shares, hop_verdicts
-from rtls_analysis.analysis.intervals import wilson
-from rtls_analysis.analysis.rates import MINIMUM, ArtefactWarning, rates
+from rtls_analysis.analysis.rates import ArtefactWarning, rates, with_rates
 from rtls_analysis.outcomes import DnsSecurity, DomainShare, Obstacle
 from rtls_analysis.standards.requiretls import Rules
 from rtls_analysis.store import Snapshot
@@ -133,40 +132,46 @@ def readiness_funnel(
     Hops left out by our choice count only where a unit has no other. A DANE lookup that was not trusted is counted
     with the certificate, which it would have verified.
     """
-    import pandas as pd
-
     if unit not in UNITS:
         raise ValueError(f"unit is {unit!r}; give {', '.join(UNITS)}")
     stages = _STAGES[Order(_one_of("order", order, list(Order)))]
     _one_of("rule", rule, ("any", "all", "best_preference"))
-    hops = hop_verdicts(snapshot, rules)
     _warn_untrusted(snapshot)
-    label, keys = UNITS[unit]
-    ends = _ends(hops, Order(order), stages)
+    ends, names = _unit_ends(snapshot, unit, Order(order), rule, by, populations, rules)
+    label, untold = UNITS[unit][0], [NOT_TESTED, *map(str, _UNTOLD)]
+    table = funnel(ends, [Stage.LISTED, *stages], unit=label, untold=untold, by=names, reasons=_REASONS)
+    table.attrs |= {"order": str(order), "rule": rule}
+    return table
+
+
+def _unit_ends(
+    snapshot: Snapshot,
+    unit: str,
+    order: Order,
+    rule: str,
+    by: str | Sequence[str] | pd.Series[Any] | None,
+    populations: Mapping[str, Collection[str]] | None,
+    rules: Rules | None,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Tell for each unit, in each of its groups, how far it gets; gives the columns of the groups besides."""
+    import pandas as pd
+
+    hops = hop_verdicts(snapshot, rules)
+    keys = list(UNITS[unit][1])
+    ends = _ends(hops, order)
     hops = pd.concat([hops[["domain", "mx_host", "address", "preference", "provider"]], ends], axis=1)
     if rule == "best_preference":
         best = hops.groupby("domain")["preference"].transform("min")
         hops = hops[hops["preference"].isna() | hops["preference"].eq(best)]
-    hops = _with_hostless(snapshot, hops, unit)
+    hops = _of_unit(snapshot, hops, unit)
     names: list[str] = []
     if by is not None or populations is not None:
         groups = domain_groups(snapshot.domains, by, populations)
-        names = [name for name in groups.columns if name != "domain"]
-        hops = hops.drop(columns=[n for n in names if n in hops.columns and n not in keys]).merge(
-            groups, on="domain", suffixes=("", "_of_domain")
-        )
-        names = [f"{name}_of_domain" if name in keys else name for name in names]
-    ends = _weakest(hops, [*names, *keys]) if rule == "all" else _best(hops, [*names, *keys], Order(order))
-    tables = [
-        _funnel(rows, stages, label, dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True)))
-        for key, rows in (ends.groupby(names, observed=True) if names else [((), ends)])
-    ]
-    table = pd.concat(tables, ignore_index=True) if tables else _funnel(ends, stages, label, {})
-    reasons = [reason for reason in _REASONS if reason in table.columns]
-    table[reasons] = table[reasons].fillna(0).astype("int64")
-    table = table[[name for name in table.columns if name not in reasons] + reasons]
-    table.attrs = {"unit": label, "order": str(order), "rule": rule, "reasons": reasons}
-    return table
+        names = [f"{name}_of_domain" if name in keys else name for name in groups.columns[1:]]
+        groups.columns = ["domain", *names]
+        hops = hops.drop(columns=[name for name in names if name in hops.columns]).merge(groups, on="domain")
+    wanted = [*names, *keys]
+    return (_weakest(hops, wanted) if rule == "all" else _best(hops, wanted, order)), names
 
 
 def _one_of(name: str, value: str, words: Sequence[str]) -> str:
@@ -186,7 +191,7 @@ def _warn_untrusted(snapshot: Snapshot) -> None:
         )
 
 
-def _ends(hops: pd.DataFrame, order: Order, stages: Sequence[Stage]) -> pd.DataFrame:
+def _ends(hops: pd.DataFrame, order: Order) -> pd.DataFrame:
     """Tell for each hop how many stages it passes, and what stops it at the next: `passed`, `reason`."""
     import pandas as pd
 
@@ -205,7 +210,7 @@ def _ends(hops: pd.DataFrame, order: Order, stages: Sequence[Stage]) -> pd.DataF
         dtype=object,
     )
     codes, kinds = pd.factorize(facts)
-    found = [_end(order, stages, *kind) for kind in kinds]
+    found = [_end(order, *kind) for kind in kinds]
     passed = pd.Series([end[0] for end in found], dtype="int64")
     reason = pd.Series([str(end[1]) for end in found], dtype=object)
     return pd.DataFrame({"passed": passed.to_numpy()[codes], "reason": reason.to_numpy()[codes]})
@@ -213,13 +218,13 @@ def _ends(hops: pd.DataFrame, order: Order, stages: Sequence[Stage]) -> pd.DataF
 
 def _end(
     order: Order,
-    stages: Sequence[Stage],
     obstacle: str,
     obstacles: Collection[str],
     maybe: Collection[str],
     is_left_out: bool,
     has_host: bool,
 ) -> tuple[int, str]:
+    stages = _STAGES[order]
     place = {stop: number for number, stage in enumerate(stages) for stop in _STOPS[stage]}
     if is_left_out:
         return stages.index(Stage.ANSWERED if has_host else Stage.MX), NOT_TESTED
@@ -240,7 +245,7 @@ def _end(
     return len(stages), ""
 
 
-def _with_hostless(snapshot: Snapshot, hops: pd.DataFrame, unit: str) -> pd.DataFrame:
+def _of_unit(snapshot: Snapshot, hops: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Add the hosts, or providers, that have no address to ask, and drop what is none of the unit."""
     import pandas as pd
 
@@ -286,50 +291,64 @@ def _deciding(hops: pd.DataFrame, keys: list[str], by: tuple[Any, ...]) -> pd.Da
     return hops.iloc[order].drop_duplicates(keys)
 
 
-def _funnel(ends: pd.DataFrame, stages: Sequence[Stage], label: str, group: dict[str, Any]) -> pd.DataFrame:
+def loss_reasons(
+    snapshot: Snapshot,
+    *,
+    unit: str = "domain",
+    by: str | Sequence[str] | pd.Series[Any] | None = None,
+    populations: Mapping[str, Collection[str]] | None = None,
+    rules: Rules | None = None,
+) -> pd.DataFrame:
+    """Count what stops REQUIRETLS mail, each unit once and by everything that applies (canonical tables 5, 11).
+
+    Parameters
+    ----------
+    snapshot
+        A scan.
+    unit, by, populations, rules
+        As for `readiness_funnel`.
+
+    Returns
+    -------
+    DataFrame
+        One row per obstacle (the index: the groups, `counted`, `obstacle`) with the columns of `rtls.rates`. Where
+        `counted` is ``first``, each unit is counted at its first obstacle in the order of the decision table, an
+        empty one where it is ready; where it is ``all``, at each obstacle found at any of its hops. The denominator
+        is the units that take mail and were not left out by our choice.
+    """
     import pandas as pd
 
-    total = len(ends)
-    counts = Counter(zip(ends["passed"].tolist(), ends["reason"].tolist(), strict=True))
-    rows: list[dict[str, Any]] = [
-        {"stage": str(Stage.LISTED), "remaining": total, "lost": 0, "tested": total}
-    ]
-    remaining = total
-    for number, stage in enumerate(stages):
-        stopped = {str(reason): count for (at, reason), count in counts.items() if at == number}
-        came, remaining = remaining, remaining - sum(stopped.values())
-        untold = stopped.get(NOT_TESTED, 0) + sum(stopped.get(str(word), 0) for word in _UNTOLD)
-        rows.append(
-            {
-                "stage": str(stage),
-                "remaining": remaining,
-                "lost": came - remaining,
-                "tested": came - untold,
-                **stopped,
-            }
-        )
-    frame = pd.DataFrame(rows)
-    frame.insert(3, "share", frame["remaining"] / total if total else float("nan"))
-    frame["low"], frame["high"] = wilson(frame["remaining"], total)
-    frame["passed"] = frame["remaining"] / frame["tested"].where(frame["tested"] > 0)
-    frame["unit"] = label
-    frame["is_small"] = frame["tested"] < MINIMUM
-    for name, value in reversed(group.items()):
-        frame.insert(0, name, value)
-    fixed = [
-        *group,
-        "stage",
-        "remaining",
-        "lost",
-        "share",
-        "low",
-        "high",
-        "tested",
-        "passed",
-        "unit",
-        "is_small",
-    ]
-    return frame[fixed + [name for name in frame.columns if name not in fixed]]
+    if unit not in UNITS:
+        raise ValueError(f"unit is {unit!r}; give {', '.join(UNITS)}")
+    ends, names = _unit_ends(snapshot, unit, Order.DECISION, "any", by, populations, rules)
+    ends = ends[~ends["reason"].isin([NOT_TESTED, str(Obstacle.NO_MX)])]
+    keys = list(UNITS[unit][1])
+    found = hop_verdicts(snapshot, rules)[["domain", "mx_host", "address", "provider", "obstacles"]]
+    found = found.explode("obstacles").dropna(subset="obstacles")
+    found = found.drop_duplicates([*keys, "obstacles"])[[*keys, "obstacles"]].merge(
+        ends[[*names, *keys]], on=keys
+    )
+    counted = {
+        "first": ends.rename(columns={"reason": "obstacle"}),
+        "all": found.rename(columns={"obstacles": "obstacle"}),
+    }
+    rows = pd.concat(
+        [frame[[*names, "obstacle"]].assign(counted=name) for name, frame in counted.items()],
+        ignore_index=True,
+    )
+    words: Any = pd.CategoricalDtype(
+        [str(Obstacle.NONE), *(str(word) for word in Obstacle if word)], ordered=True
+    )
+    rows["obstacle"] = rows["obstacle"].astype(words)
+    rows["counted"] = rows["counted"].astype(pd.CategoricalDtype(list(counted), ordered=True))
+    index = [*names, "counted", "obstacle"]
+    counts = rows.groupby(index, observed=True).size().rename("numerator").reset_index()
+    if names:
+        trials = ends.groupby(names, observed=True).size().rename("trials").reset_index()
+        counts = counts.merge(trials, on=names)
+    else:
+        counts["trials"] = len(ends)
+    return with_rates(counts.set_index(index), unit=UNITS[unit][0])
 
 
 # -- under other readings ------------------------------------------------------------------------------------
