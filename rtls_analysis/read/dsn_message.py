@@ -18,7 +18,6 @@ from rtls_analysis.outcomes import Action, TlsOutcome, Told
 from rtls_analysis.read import bounce_families, bounce_json
 from rtls_analysis.read.bounce_families import UNNAMED, Failure
 from rtls_analysis.read.bounce_json import JsonNotice, read_json_notice
-from rtls_analysis.read.tls_reasons import reason_in_code, reason_in_words
 from rtls_analysis.read.mail_parts import (
     Part,
     all_fields,
@@ -30,6 +29,7 @@ from rtls_analysis.read.mail_parts import (
     unfold,
     unify_newlines,
 )
+from rtls_analysis.read.tls_reasons import reason_in_code, reason_in_words
 from rtls_analysis.schema import Returned
 from rtls_analysis.standards.dsn import (
     DeliveryStatus,
