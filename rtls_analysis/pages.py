@@ -443,17 +443,17 @@ class DomainPage:
         title = self._title()
         lines = [title, "=" * len(title), *textwrap.wrap(self.headline, 100), ""]
         for section in self.sections:
-            lines += [section.title, "-" * len(section.title)]
+            heading = _one_line(section.title)
+            lines += [heading, "-" * len(heading)]
             width = max(len(step.label) for step in section.steps)
             for step in section.steps:
                 lines.append(f"  {_SIGNS[step.mark]} {step.label:<{width}}  {_one_line(step.seen)}")
                 lines += [f"    {'':<{width}}    {_one_line(item)}" for item in step.evidence]
             if section.verdict:
                 lines.append(f"  => {_one_line(section.verdict)}")
-            if section.advice:
-                lines += textwrap.wrap(section.advice, 100, initial_indent="     ", subsequent_indent="     ")
-            if section.note:
-                lines += textwrap.wrap(section.note, 100, initial_indent="     ", subsequent_indent="     ")
+            for text in filter(None, (section.advice, section.note)):
+                indent = " " * 5
+                lines += textwrap.wrap(_one_line(text), 100, initial_indent=indent, subsequent_indent=indent)
             lines.append("")
         return "\n".join(lines)
 
@@ -462,7 +462,7 @@ class DomainPage:
 
     def _title(self) -> str:
         shown = to_unicode(self.domain)
-        name = self.domain if shown == self.domain else f"{shown} ({self.domain})"
+        name = _one_line(self.domain if shown == self.domain else f"{shown} ({self.domain})")
         moment = self._row["scanned_at"]
         return f"{name}, {moment:%Y-%m-%d %H:%M} UTC" if moment is not None else name
 
@@ -520,10 +520,10 @@ def _section_html(section: Section) -> str:
             f"<th scope='row'>{html.escape(step.label)}</th>"
             f"<td>{html.escape(_one_line(step.seen))}{evidence}</td></tr>"
         )
-    parts = [f"<h4>{html.escape(section.title)}</h4>", f"<table>{''.join(rows)}</table>"]
+    parts = [f"<h4>{html.escape(_one_line(section.title))}</h4>", f"<table>{''.join(rows)}</table>"]
     if section.verdict:
         parts.append(f'<p class="rtls-verdict rtls-{section.mark}">{html.escape(section.verdict)}</p>')
-    parts += [f"<p>{html.escape(text)}</p>" for text in (section.advice, section.note) if text]
+    parts += [f"<p>{html.escape(_one_line(text))}</p>" for text in (section.advice, section.note) if text]
     return "".join(parts)
 
 
