@@ -18,8 +18,7 @@ from rtls_analysis.read.log_files import UNREADABLE, Intake, LogFile, OpenLog, o
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 20  # not less than a block: so only the first line of a block can be longer
 KEPT_OF_LONG = 80
-REPEATS = b" repeated "  # stands in each line that syslog writes for several
-WATCHED = (REPEATS, b": hold: ")  # lines that are too rare to be looked for in each
+REPEATS = b" message repeated "  # stands in each line that syslog writes for several
 
 _NAMES = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
@@ -27,11 +26,14 @@ MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines of one file, without the end of the last; `first_line` is the number of the first, from 1."""
+    """Whole lines of one file, without the end of the last.
+
+    `first_line` is the number of the first, from 1; `None` where they follow those of the block before.
+    """
 
     file: LogFile
-    first_line: int
     text: bytes
+    first_line: int | None
 
 
 def read_blocks(files: Sequence[LogFile], intake: Intake) -> Iterator[Block]:
@@ -42,40 +44,36 @@ def read_blocks(files: Sequence[LogFile], intake: Intake) -> Iterator[Block]:
     """
     carry = b""  # the unfinished last line
     owner: LogFile | None = None  # the file in which it began
-    number = 0  # lines of `owner` given so far
+    number: int | None = None  # of the next line there, where a count begins
     for file in files:
-        first = True
+        begins = True
         for data in _pieces(file, intake):
-            if first:
-                first = False
-                if carry and owner is not None and _begins_a_line(carry, data):
-                    yield Block(owner, number + 1, carry)
+            if begins:
+                begins = False
+                if owner is not None and carry and _begins_a_line(carry, data):
+                    yield Block(owner, carry, number)
                     carry = b""
                 if not carry:
-                    owner, number = file, 0
+                    owner, number = file, 1
             end = data.rfind(b"\n")
             if end < 0:
                 if len(carry) <= MAX_LINE_BYTES:  # of a longer one the rest is passed over
                     carry = (carry + data).lstrip(b"\0")
                 continue
-            text = carry + data[:end] if carry else data[:end]
+            text = _cut_first(b"".join((carry, memoryview(data)[:end])))
             carry = data[end + 1 :]
             if b"\r" in text:
                 text = text.replace(b"\r\n", b"\n").removesuffix(b"\r")
-            end = text.find(b"\n")
-            if end > MAX_LINE_BYTES or end < 0:
-                text = _cut(text if end < 0 else text[:end]) + (b"" if end < 0 else text[end:])
             if owner is not None and owner is not file:  # the end of a line that began in the file before
                 line, more, text = text.partition(b"\n")
-                yield Block(owner, number + 1, line)
-                owner, number = file, 1
+                yield Block(owner, line, number)
+                owner, number = file, 2
                 if not more:
                     continue
-            owner = file
-            yield Block(file, number + 1, text)
-            number += text.count(b"\n") + 1
+            yield Block(file, text, number)
+            number = None
     if carry and owner is not None:
-        yield Block(owner, number + 1, _cut(carry.removesuffix(b"\r")))
+        yield Block(owner, _cut_first(carry.removesuffix(b"\r")), number)
 
 
 def _pieces(file: LogFile, intake: Intake) -> Iterator[bytes]:
@@ -100,8 +98,12 @@ def _decoded(opened: OpenLog, intake: Intake) -> Iterator[bytes]:
 _TOO_LONG = b"\0rtls: too long\0"
 
 
-def _cut(line: bytes) -> bytes:
-    return line if len(line) <= MAX_LINE_BYTES else _TOO_LONG + line[:KEPT_OF_LONG]
+def _cut_first(text: bytes) -> bytes:
+    """Lines of which the first may be too long."""
+    if text.find(b"\n", 0, MAX_LINE_BYTES + 1) >= 0 or len(text) <= MAX_LINE_BYTES:
+        return text
+    end = text.find(b"\n")
+    return _TOO_LONG + text[:KEPT_OF_LONG] + (text[end:] if end >= 0 else b"")
 
 
 def too_long(line: bytes) -> bytes | None:

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from itertools import chain, islice
 
-from rtls_analysis.read.lines import REPEATS, WATCHED, Block, stamp_end, too_long, unwrap
+from rtls_analysis.read.lines import REPEATS, Block, stamp_end, too_long, unwrap
 from rtls_analysis.read.log_rows import (
     EMPTY,
     NOT_A_LOG_LINE,
     OTHER_PROGRAM,
+    RARE,
     TOO_LONG,
     LogReader,
     Sink,
@@ -48,7 +49,7 @@ MAX_LOOK_BACK = 1_000  # lines in which the one that was repeated is looked for
 # A stamp is known by its date; a broken time makes it no other line, and the row's time is missing.
 _TRADITIONAL = re.compile(rb"[A-Z][a-z]{2} [ \d]\d .{9}", re.DOTALL).match
 _ISO = re.compile(rb"\d{4}-\d\d-\d\dT\S* ").match
-_HEADER = re.compile(
+HEADER = re.compile(
     rb"(?:<[\w.]+> )?(?:([^\s\[\]]{0,254}[^\s\[\]:]) +)?([^\s\[\]:]{1,100})(?:\[([^\]\s]{0,32})\])?: ?"
     rb"(?:\[ID \d+ [\w.]+\] )?"
 ).match
@@ -59,14 +60,6 @@ _LAST_REPEATED = re.compile(
 _LOST = re.compile(
     rb"(?:imuxsock|imjournal).{0,60} lost \d+ messages|Suppressed \d+ messages|rate-limit"
 ).search
-
-
-_watched = re.compile(b"|".join(map(re.escape, WATCHED))).search
-
-
-def watched(text: bytes) -> bool:
-    """Whether a text has one of the words of `WATCHED`."""
-    return any(word in text for word in WATCHED)
 
 
 def make_readers(sink: Sink, mta: MailReader | None = None) -> list[LogReader]:
@@ -122,24 +115,30 @@ class LogEngine:
     def feed(self, block: Block) -> None:
         """Read a block of lines."""
         lines = block.text.split(b"\n")
-        self.places.add(self.number + 1, block.file.name, block.first_line)
+        if block.first_line is not None:
+            self.places.add(self.number + 1, block.file.name, block.first_line)
+        repeats = REPEATS in block.text
         self.sink.coverage.lines_read += len(lines)
-        ages = GENERATION - self.number % GENERATION
-        if len(lines) <= ages:
-            self._feed_lines(lines, watched(block.text))
-        else:
-            self._feed_lines(lines[:ages], watched(block.text))
-            self.age()
-            self._feed_lines(lines[ages:], watched(block.text))
+        while lines:
+            if self.number % GENERATION == 0 and self.number:
+                self.age()
+            room = GENERATION - self.number % GENERATION
+            self._feed_lines(lines[:room] if len(lines) > room else lines, repeats=repeats)
+            lines = lines[room:]
 
-    def _feed_lines(self, lines: list[bytes], watched: bool) -> None:
+    def skip(self, lines: list[bytes]) -> None:
+        """Lines like these have been read elsewhere: the last ones before the next block."""
+        self._before.extend(lines)
+        self._day = b"\0"
+
+    def _feed_lines(self, lines: list[bytes], *, repeats: bool) -> None:
         begun = 0
-        if watched:
+        if repeats:
             for index, line in enumerate(lines):
-                if _watched(line):
+                if REPEATS in line:
                     self._run(lines[begun:index])
                     self.number += 1
-                    if REPEATS not in line or not self._repeat(lines, index):
+                    if not self._repeat(lines, index):
                         self._line(line, self.number)
                     begun = index + 1
         self._run(lines[begun:] if begun else lines)
@@ -164,6 +163,8 @@ class LogEngine:
                 day, date, width = self._day, self._date, self._width
             elif (feed := source.feed) is not None:
                 feed(source, line, end + 3, number)
+            elif source.rare is not None and RARE in line:
+                source.rare(source, line, end + 3, number)
             else:
                 source.skipped.count += 1
         self.number = number
@@ -182,7 +183,7 @@ class LogEngine:
         if start and (match := _LAST_REPEATED(line, start)):
             before = islice(chain(reversed(lines[:index]), reversed(self._before)), MAX_LOOK_BACK)
             text = _last_of(match[1] or b"", before)
-        elif start and (header := _HEADER(line, start)) and (match := _REPEATED(line, header.end())):
+        elif start and (header := HEADER(line, start)) and (match := _REPEATED(line, header.end())):
             text = line[start : header.end()] + match[2]
         else:
             return False
@@ -216,7 +217,7 @@ class LogEngine:
         elif (stamp := _TRADITIONAL(line) or _ISO(line)) is not None:
             self._stamped(line, stamp.end(), number)
         else:
-            self._unknown(line, 0, None, number)
+            self.unknown(line, 0, None, number)
 
     def _stamped(self, line: bytes, start: int, number: int) -> None:
         traditional = line[3:4] == b" "
@@ -229,14 +230,14 @@ class LogEngine:
                 self._day = b"\0"
         elif line[10:11] == b"T" and line.find(b" ", 11) == start - 1:
             self._date, self._width = line[:11], start
-        header = _HEADER(line, start)
+        header = HEADER(line, start)
         # Lines of a server's own form may begin like this, and hold words with a colon that look like a tag.
         if header is None or (header[3] is None and not traditional):
-            self._unknown(line, start, header, number)
+            self.unknown(line, start, header, number)
         else:
             self._syslog(line, start, header, number)
 
-    def _unknown(self, line: bytes, start: int, header: re.Match[bytes] | None, number: int) -> None:
+    def unknown(self, line: bytes, start: int, header: re.Match[bytes] | None, number: int) -> None:
         """A line that may be of a server's own form, and else of a syslog source where it has such a header."""
         if self._own_form(self._bare, line, 0, number):
             return
@@ -247,20 +248,23 @@ class LogEngine:
 
     def _syslog(self, line: bytes, start: int, header: re.Match[bytes], number: int) -> None:
         host, tag, pid = header[1] or b"", header[2], header[3] or b""
-        source = self._source(host, tag, pid, line[header.end() :])
+        source = self.source_of(host, tag, pid, line[header.end() :])
         if header[3] is not None and header[2] + b"[" + pid + b"]: " == line[header.start(2) : header.end()]:
             begin = 16 if line[3:4] == b" " else start
             self._sources[line[begin : header.end() - 3]] = source
-        self._feed(source, line, header.end(), number)
+        self.hand(source, line, header.end(), number)
 
-    def _feed(self, source: Source, line: bytes, start: int, number: int) -> None:
-        feed = source.feed or source.rare
-        if feed is not None:
-            feed(source, line, start, number)
+    def hand(self, source: Source, line: bytes, start: int, number: int) -> None:
+        """Give a line to its source."""
+        if source.feed is not None:
+            source.feed(source, line, start, number)
+        elif source.rare is not None and RARE in line:
+            source.rare(source, line, start, number)
         else:
             source.skipped.count += 1
 
-    def _source(self, host: bytes, tag: bytes, pid: bytes, text: bytes) -> Source:
+    def source_of(self, host: bytes, tag: bytes, pid: bytes, text: bytes) -> Source:
+        """The source of a syslog line, whoever's it is; `text` is what a new one says first."""
         key = (host, tag, pid)
         if (known := self._known.get(key)) is not None:
             return known[0]
@@ -278,8 +282,13 @@ class LogEngine:
         if len(self._unclaimed) >= MAX_UNCLAIMED:
             self._unclaimed.clear()
             self._sources.clear()
-        source = self._unclaimed[key] = Source(host, tag, pid, feed=self._foreign)
+        source = self._unclaimed[key] = Source(host, tag, pid, feed=self.foreign)
         return source
+
+    def known_source(self, host: bytes, tag: bytes, pid: bytes) -> Source | None:
+        """The source of such lines, if there were any that a reader took."""
+        known = self._known.get((host, tag, pid)) or self._older.get((host, tag, pid))
+        return known[0] if known is not None else None
 
     def age(self) -> None:
         """Forget the processes that have said nothing for a generation of lines, and begin another."""
@@ -288,7 +297,7 @@ class LogEngine:
         self._older, self._known = self._known, {}
         self._sources.clear()
 
-    def _foreign(self, source: Source, line: bytes, start: int, number: int) -> None:
+    def foreign(self, source: Source, line: bytes, start: int, number: int) -> None:
         """A line under a tag that no reader knows: a server's own form behind it, or behind the stamp."""
         if self._own_form(source, line, start, number) or self._own_form(self._bare, line, 0, number):
             return

@@ -246,6 +246,9 @@ class Feed(Protocol):
         """Handle one line."""
 
 
+RARE = b"hold: "
+
+
 class Source:
     """One process on one host as the log names it; readers keep what they know of the process in `state`.
 
@@ -254,7 +257,7 @@ class Source:
     feed
         What handles its lines; `None` as long as they are only to be counted, in `skipped`.
     rare
-        What handles, without a feed, the few lines that hold a word of `lines.WATCHED`.
+        What handles, without a feed, the lines that hold `RARE`.
     """
 
     __slots__ = ("feed", "host", "pid", "rare", "skipped", "state", "tag")

@@ -141,12 +141,13 @@ def _delivery_columns(row: dict[str, list[Any]]) -> dict[str, pa.Array]:
     import pyarrow as pa
 
     results, codes = _shared(row["result"])
+    sender, recipient = _texts(row["sender"]), _texts(row["recipient"])
     return {
         "message_id": _texts(row["message_id"]),
-        "sender": _texts(row["sender"]),
-        "recipient": _texts(row["recipient"]),
-        "sender_domain": _domains(row["sender"]),
-        "recipient_domain": _domains(row["recipient"]),
+        "sender": sender,
+        "recipient": recipient,
+        "sender_domain": _domains(sender),
+        "recipient_domain": _domains(recipient),
         "transport": _texts(row["transport"]),
         "attempted": pa.array([one.attempted for one in results], pa.bool_()).take(codes),
         "action": _words(one.action for one in results).take(codes),
@@ -170,8 +171,12 @@ def _origin_columns(values: Sequence[Any]) -> dict[str, pa.Array]:
 def _relay_columns(values: Sequence[Any]) -> dict[str, pa.Array]:
     import pyarrow as pa
 
-    distinct, codes = _shared(values)
-    relays = [relay if isinstance(relay, Relay) else relay_of(relay) for relay in distinct]
+    try:  # as Postfix's reader gives them
+        encoded = pa.array(values, pa.binary()).dictionary_encode()
+        relays, codes = list(map(relay_of, encoded.dictionary.to_pylist())), encoded.indices
+    except (TypeError, pa.ArrowInvalid):
+        distinct, codes = _shared(values)
+        relays = [relay if isinstance(relay, Relay) else relay_of(relay) for relay in distinct]
     return {
         "relay_host": _texts([_host_name(relay.host) for relay in relays]).take(codes),
         "relay_address": _texts([relay.address for relay in relays]).take(codes),
@@ -231,19 +236,12 @@ def _host_name(host: bytes | None) -> bytes | None:
     return host.lower().rstrip(b".") or None if host is not None else None
 
 
-class _Domains(dict[bytes, bytes | None]):
-    """Domains by what stands in an address from its last @ on."""
+def _domains(addresses: pa.Array) -> pa.Array:
+    """The domains of a column of addresses."""
+    import pyarrow.compute as pc
 
-    def __missing__(self, tail: bytes) -> bytes | None:
-        domain = self[tail] = domain_of(tail)
-        return domain
-
-
-def _domains(addresses: Sequence[bytes | None]) -> pa.Array:
-    memo = _Domains()
-    return _texts(
-        [
-            None if address is None or (at := address.rfind(b"@")) < 0 else memo[address[at:]]
-            for address in addresses
-        ]
-    )
+    # Whatever has no @ has an empty domain this way, which is none.
+    whole = pc.if_else(pc.match_substring(addresses, "@"), addresses, "@")
+    tails = pc.list_element(pc.split_pattern(whole, "@", max_splits=1, reverse=True), 1).dictionary_encode()
+    domains = [domain_of(b"@" + tail.encode("utf-8", "replace")) for tail in tails.dictionary.to_pylist()]
+    return _texts(domains).take(tails.indices)

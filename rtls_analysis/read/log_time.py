@@ -45,6 +45,17 @@ def zone_of(timezone: str | tzinfo | None) -> tzinfo | None:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """Where a clock stands between two lines: the year, and month and day of the last line that was not late."""
+
+    zone: tzinfo | None
+    year: int
+    year_of_line: int
+    date: tuple[int, int]
+    not_after: datetime | None
+
+
 class Clock:
     """Microseconds since 1970 (UTC) of the stamp at the beginning of a line.
 
@@ -58,12 +69,17 @@ class Clock:
         of half an hour or more within that hour begins its second pass.
     met_twice
         Such an hour was met.
+    met_careful_day
+        Such a day was.
+    first_day
+        Year, month and day, and what `_turn` made of it, of the first line with a day since the clock was made.
     """
 
     def __init__(self, zone: tzinfo | None = None, year: int | None = None) -> None:
         self.zone = zone
         self.careful = False
-        self.met_twice = False
+        self.met_twice = self.met_careful_day = False
+        self.first_day: tuple[int, tuple[int, int], int] | None = None
         self._year = self._year_of_line = datetime.now(UTC).year if year is None else year
         self._date = (0, 0)  # month and day of the last line that was not late
         self._not_after: datetime | None = None
@@ -83,6 +99,25 @@ class Clock:
         self._hours.clear()
         self._last = b""
 
+    @property
+    def state(self) -> ClockState:
+        """Where the clock stands."""
+        return ClockState(self.zone, self._year, self._year_of_line, self._date, self._not_after)
+
+    def resume(self, state: ClockState) -> None:
+        """Stand where another clock of the same zone stood."""
+        self._year, self._year_of_line, self._date = state.year, state.year_of_line, state.date
+        self._not_after = state.not_after
+        self._forget()
+
+    def agrees(self, first_day: tuple[int, tuple[int, int], int] | None) -> bool:
+        """Whether this clock would go on from such a first line as the one did that read it."""
+        if first_day is None:
+            return True
+        year, date, turned = first_day
+        turn = _turn(self._date, date)
+        return self._not_after is None and min(turn, turned) >= 0 and self._year + turn == year
+
     def day(self, line: bytes) -> None:
         """Note the day of an RFC 3164 stamp, which differs from that of the line before."""
         month = MONTHS.get(line[:3])
@@ -97,10 +132,13 @@ class Clock:
         year = self._year + turn
         if turn >= 0:
             self._year, self._date = year, (month, day)
+        if self.first_day is None:
+            self.first_day = (year, (month, day), turn)
         if year != self._year_of_line:
             self._year_of_line = year
             self._forget()
         self.careful = self._has_hour_twice(year, month, day)
+        self.met_careful_day = self.met_careful_day or self.careful
 
     def _has_hour_twice(self, year: int, month: int, day: int) -> bool:
         try:

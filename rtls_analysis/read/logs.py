@@ -9,17 +9,20 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import tzinfo
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.progress import progress_bar
-from rtls_analysis.read.lines import read_blocks
+from rtls_analysis.read.lines import Block, read_blocks
 from rtls_analysis.read.log_engine import LogEngine, make_readers
 from rtls_analysis.read.log_files import Intake, LogFile, LogPath, find_log_files
 from rtls_analysis.read.log_output import TableFile
+from rtls_analysis.read.log_pieces import PiecewiseReading, Workers
 from rtls_analysis.read.log_rows import Sink
 from rtls_analysis.read.log_tables import WIDTHS, Services, finish_table, rows_table
 from rtls_analysis.read.log_time import Clock, first_year, zone_of
+from rtls_analysis.read.postfix import PostfixReader
 from rtls_analysis.read.pseudonyms import Pseudonyms, read_pseudonyms
 from rtls_analysis.schema import CONNECTIONS, DELIVERIES, MailReader, Table, from_arrow
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from rtls_analysis.read.log_summary import LogSummary
 
 PART_ROWS = 25_000
+LARGE_BYTES = 64 << 20  # of files on disk, from which on other processes pay
 
 
 class LogReading:
@@ -49,6 +53,7 @@ class LogReading:
         year: int | None = None,
         pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
         domains_too: bool = False,
+        workers: int | None = None,
         progress: bool = True,
     ) -> None:
         only = _reader_name(mta)
@@ -64,6 +69,7 @@ class LogReading:
         self._sets = find_log_files(paths)
         self._tables = tuple(tables)
         self._progress = progress
+        self._workers = workers
         self._sink = Sink(self._clock, connections=CONNECTIONS in self._tables)
         self._engine = LogEngine(self._sink, make_readers(self._sink, only))
         self._services = Services()
@@ -80,8 +86,7 @@ class LogReading:
         ) as bar:
             for files in self._sets:
                 self._start_set(files)
-                for block in read_blocks(files, self._intake):
-                    self._engine.feed(block)
+                for _ in self._read(read_blocks(files, self._intake), _bytes_of([files])):
                     yield from self._full_parts()
                     bar.update(self._intake.taken - bar.n)
         self._engine.finish()
@@ -96,6 +101,24 @@ class LogReading:
             self._clock.start(guess.year, guess.not_after)
             self._years[files[-1].name] = f"{guess.year}, {guess.rule}"
         self._engine.start_set()
+
+    def _read(self, blocks: Iterator[Block], size: int | None) -> Iterator[None]:
+        """Read the blocks of a set, with workers where they pay."""
+        count = self._workers if self._workers is not None else _cores() if (size or 0) >= LARGE_BYTES else 1
+        postfix = next((reader for reader in self._engine.readers if isinstance(reader, PostfixReader)), None)
+        first = next(blocks, None)
+        blocks = blocks if first is None else chain([first], blocks)
+        if count < 2 or postfix is None or first is None or b"/qmgr[" not in first.text:
+            for block in blocks:
+                self._engine.feed(block)
+                yield
+            return
+        pieces = PiecewiseReading(self._engine, postfix, self._services, self._tables, count - 1)
+        with Workers(count - 1) as workers:
+            for tables in pieces.read(blocks, workers):
+                for name, rows in tables.items():
+                    self._held[name].append(rows)
+                yield
 
     @property
     def coverage(self) -> dict[str, Any]:
@@ -143,6 +166,11 @@ class LogReading:
         return table, part if self._pseudonyms is None else self._pseudonyms.apply(part)
 
 
+def _cores() -> int:
+    """How many processes the machine has room for, up to four: beyond, the one that joins is the limit."""
+    return min(len(os.sched_getaffinity(0)), 4)
+
+
 def _reader_name(mta: str) -> MailReader | None:
     if mta == "auto":
         return None
@@ -169,6 +197,7 @@ def iter_logs(
     year: int | None = None,
     pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
     domains_too: bool = False,
+    workers: int | None = None,
     progress: bool = True,
 ) -> Iterator[pd.DataFrame]:
     """Read as `read_logs` does, in frames of 25,000 rows: bounded memory, whatever the size.
@@ -191,6 +220,7 @@ def iter_logs(
         year=year,
         pseudonymise=pseudonymise,
         domains_too=domains_too,
+        workers=workers,
         progress=progress,
     )
     return _frames(reading)
@@ -211,6 +241,7 @@ def read_logs(
     year: int | None = None,
     pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
     domains_too: bool = False,
+    workers: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Read logs of any mail servers, also of several in one file: one row of `deliveries` per attempt and recipient.
@@ -233,6 +264,9 @@ def read_logs(
         File with a secret key of 16 bytes or more: local parts are replaced by keyed hashes, in texts too.
     domains_too
         Replace domains, host names and addresses of hosts as well.
+    workers
+        Processes that share the work; by default as many as there are cores, up to four, where a log of Postfix has
+        64 MiB or more. The table does not depend on it.
     progress
         Show a progress bar.
 
@@ -264,6 +298,7 @@ def read_connections(
     year: int | None = None,
     pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
     domains_too: bool = False,
+    workers: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Read logs into `connections`: one row per outbound connection or TLS attempt that they tell of.
@@ -344,6 +379,7 @@ def _only(mta: MailReader) -> Callable[..., pd.DataFrame]:
         year: int | None = None,
         pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
         domains_too: bool = False,
+        workers: int | None = None,
         progress: bool = True,
     ) -> pd.DataFrame:
         return _whole(DELIVERIES, {**locals(), "mta": mta})

@@ -8,7 +8,8 @@ next, and to that alone; the next request may run over a cached connection in cl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rtls_analysis.outcomes import Action, TlsLevel, TlsOutcome
@@ -16,6 +17,7 @@ from rtls_analysis.read.log_rows import (
     NO_TLS,
     UNKNOWN_TLS,
     Connection,
+    Coverage,
     Delivery,
     Origin,
     Relay,
@@ -42,12 +44,13 @@ _SERVICES = _CLIENTS | _QUEUE_MANAGERS | {
 _ID = rb"([0-9A-Za-z]{6,30}): "
 _RELAY = rb"relay=([^,\[]*(\[/?)?[^,]*), "
 _DELIVERY = re.compile(  # as nearly all are
-    _ID + rb"to=<([^>]*)>, " + _RELAY + rb"delay=([0-9.]+), delays=[^,]+, (?:tls=([^,]*), )?dsn=([0-9.]+), "
+    _ID + rb"to=<([^>]*)>, " + _RELAY + rb"delay=([0-9]+(?:\.[0-9]+)?), delays=[^,]+, (?:tls=([^,]*), )?dsn=([0-9.]+), "
     rb"status=([^ ]+) \((.*)\)",
     re.DOTALL,
 ).fullmatch  # fmt: skip
 _REST = (
-    _RELAY + rb"(?:conn_use=\d+, )?delay=([0-9.]+), (?:delays=[^,]+, )?(?:tls=([^,]*), )?(?:dsn=([0-9.]+), )?"
+    _RELAY
+    + rb"(?:conn_use=\d+, )?delay=([0-9]+(?:\.[0-9]+)?), (?:delays=[^,]+, )?(?:tls=([^,]*), )?(?:dsn=([0-9.]+), )?"
     rb"status=([^\s,]+)(?: \((.*?)\)?)?"
 )
 _ANY_DELIVERY = re.compile(  # a quoted local part may hold ">"; old versions, cut lines
@@ -92,6 +95,9 @@ _NOT_THE_CONNECTION = frozenset({TlsOutcome.OK, TlsOutcome.NOT_TLS, TlsOutcome.U
 
 _Value = TypeVar("_Value")
 
+COUNTED = (
+    "postfix delivery", "postfix message taken up", "postfix message-id", "postfix removed", "postfix TLS connection",
+)  # fmt: skip
 MAX_MESSAGES = 150_000
 MAX_CACHED = 20_000
 MAX_PENDING = 100  # connections of one process that wait for their message
@@ -149,11 +155,12 @@ class Queue:
         self.messages[message.queue_id] = message
         return message
 
-    def remove(self, queue_id: bytes) -> None:
-        """Forget a message."""
+    def remove(self, queue_id: bytes) -> Message | None:
+        """Forget a message, whichever instance has it."""
         for queue in (self, *self.others):
-            if queue.messages.pop(queue_id, None) is not None:
-                return
+            if (message := queue.messages.pop(queue_id, None)) is not None:
+                return message
+        return None
 
 
 class Process:
@@ -196,7 +203,13 @@ class Process:
 
 
 class PostfixReader:
-    """Postfix lines to rows; feed it sources from any number of hosts and instances."""
+    """Postfix lines to rows; feed it sources from any number of hosts and instances.
+
+    Attributes
+    ----------
+    last
+        The message that the last line about any was about.
+    """
 
     name = MailReader.POSTFIX
 
@@ -205,6 +218,8 @@ class PostfixReader:
         self.rows = sink.deliveries
         self.at = sink.clock.at
         self.understood = sink.understood
+        self.wants_connections = sink.wants_connections
+        self.last: Message | None = None
         self.hosts: dict[bytes, dict[bytes, Queue]] = {}
         self.services: dict[tuple[bytes, bytes], tuple[Service, Tls]] = {}
         self.origins: dict[bytes, Origin] = {}
@@ -213,8 +228,7 @@ class PostfixReader:
         self._results: dict[Any, Result] = {}
         self._verdicts: dict[Any, tuple[Result, Tls]] = {}
         self._lines: dict[tuple[bytes, bytes], Tls] = {}
-        for kind in ("delivery", "message taken up", "message-id", "removed"):
-            self.understood.setdefault(f"postfix {kind}", 0)
+        self.understood.update(dict.fromkeys(COUNTED, 0))
 
     # -- which lines ---------------------------------------------------------------------------------------
 
@@ -245,12 +259,26 @@ class PostfixReader:
             others = next(iter(queues.values())).others if queues else []
             queue = queues[instance] = Queue(others)
         origin = self.origins.setdefault(host, Origin(self.name, host or None))
-        known = self.services.get((host, tag))
-        if known is None:
-            habit = Service(name=(host, tag))
-            known = self.services[host, tag] = (habit, Tls(TlsLevel.UNKNOWN, service=habit))
-        process = Process(queue, origin, service, *known)
+        process = Process(queue, origin, service, *self.service(host, tag))
         return Source(host, tag, pid, feed, self.server_skipped, process, rare)
+
+    def service(self, host: bytes, tag: bytes) -> tuple[Service, Tls]:
+        """A program on a host, and a session of which it does not tell the TLS."""
+        if (known := self.services.get((host, tag))) is None:
+            service = Service(name=(host, tag))
+            known = self.services[host, tag] = (service, Tls(TlsLevel.UNKNOWN, service=service))
+        return known
+
+    @contextmanager
+    def counting_in(self, coverage: Coverage) -> Iterator[None]:
+        """Count lines there for a while."""
+        ours, self.sink.coverage = self.sink.coverage, coverage
+        self.sink.understood = self.understood = coverage.understood
+        try:
+            yield
+        finally:
+            self.sink.coverage = ours
+            self.sink.understood = self.understood = ours.understood
 
     def raw(self, source: Source, line: bytes, start: int, number: int) -> bool:
         """Postfix has no form of its own beside syslog's."""
@@ -275,18 +303,18 @@ class PostfixReader:
 
     def _queue_manager(self, source: Source, line: bytes, start: int, number: int) -> None:
         queue: Queue = source.state.queue
+        if line.endswith(b": removed"):
+            self.understood["postfix removed"] += 1
+            queue_id = line[start:-9]
+            self.last = queue.messages.pop(queue_id, None) or queue.remove(queue_id)
+            return
         match = _FROM(line, start) or _FROM_QUOTED(line, start)
         if match is not None:
             self.understood["postfix message taken up"] += 1
             queue_id, sender = match.groups()
-            message = queue.messages.get(queue_id) or queue.find(queue_id)
+            message = self.last = queue.messages.get(queue_id) or queue.find(queue_id)
             message.sender = sender
             message.turn += 1
-        elif line.endswith(b": removed"):
-            self.understood["postfix removed"] += 1
-            queue_id = line[start:-9]
-            if queue.messages.pop(queue_id, None) is None:
-                queue.remove(queue_id)
         elif (match := _EXPIRED(line, start)) is not None:
             self._expired(source.state, line, number, match)
         else:
@@ -296,7 +324,7 @@ class PostfixReader:
         """A row for each recipient that was still to be tried, with what its last try came to."""
         self.sink.count("postfix expired")
         queue_id, sender, word, text = match.groups()
-        message = process.queue.find(queue_id)
+        message = self.last = process.queue.find(queue_id)
         message.sender = sender
         still_open: Iterable[tuple[bytes | None, tuple[TlsOutcome, Tls, bytes | None]]]
         still_open = message.open.items() if message.open else [(None, (TlsOutcome.UNKNOWN, NO_TLS, None))]
@@ -319,8 +347,9 @@ class PostfixReader:
             queue = process.queue
             message = queue.messages.get(queue_id)
             if message is None or message.message_id is not None:  # an id used again
-                queue.add(Message(queue_id, message_id))
+                self._begin(queue, Message(queue_id, message_id))
                 return
+            self.last = message
             message.message_id = message_id
             self._release_held(message)
         elif (match := _HELD(line, start)) is not None:
@@ -330,9 +359,13 @@ class PostfixReader:
                 self._release_held(message)
         elif line.endswith(b": removed"):
             self.understood["postfix removed"] += 1
-            process.queue.remove(line[start:-9])
+            self.last = process.queue.remove(line[start:-9])
         else:
             self._skip(b"cleanup", line)
+
+    def _begin(self, queue: Queue, message: Message) -> None:
+        """A message's first line that names it has come."""
+        self.last = queue.add(message)
 
     # -- held at the door, or by hand ------------------------------------------------------------------------
 
@@ -420,6 +453,9 @@ class PostfixReader:
     def _client(self, source: Source, line: bytes, start: int, number: int) -> None:
         match = _DELIVERY(line, start)
         if match is None:
+            if (match := _TLS_LINE(line, start)) is not None:
+                self._tls_line(source, line, start, number, match)
+                return
             if line.find(b": to=", start, start + 64) > 0:
                 match = _ANY_DELIVERY(line, start) or _BARE_DELIVERY(line, start)
             if match is None or (match[9] is None and match[8] not in _ACTIONS):  # cut within the status
@@ -428,7 +464,7 @@ class PostfixReader:
         queue_id, recipient, relay, bracket, delay, field, dsn, status, text = match.groups()
         self.understood["postfix delivery"] += 1
         process: Process = source.state
-        message = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
+        message = self.last = process.queue.messages.get(queue_id) or process.queue.find(queue_id)
         if process.owner is not message or process.turn != message.turn:
             process.begin(message)
         had = process.tls if process.relay == relay else None
@@ -444,9 +480,9 @@ class PostfixReader:
             result, tls = self._not_sent(process, message, match, had)
         self.rows += (
             number, self.at(line), process.origin, queue_id, message.message_id, message.sender, recipient, relay,
-            process.transport, result, text, _seconds(delay), tls,
+            process.transport, result, text, float(delay), tls,
         )  # fmt: skip
-        if self.sink.wants_connections and (process.fresh or process.shown != relay):
+        if self.wants_connections and (process.fresh or process.shown != relay):
             self._connections_of(process, message, number, line, match, source.pid, result, tls)
         process.fresh = False
 
@@ -537,55 +573,39 @@ class PostfixReader:
     # -- lines about connections -------------------------------------------------------------------------------
 
     def _other(self, source: Source, line: bytes, start: int, number: int) -> None:
-        kind = self._of_connection(source, line, start, number)
-        if kind is not None:
-            self.sink.count(kind)
-            return
-        match = _INFO(line, start)
-        if match is None or match[1] in _WORDS:
-            self._skip(source.state.transport, line)
+        """Any other line of a delivery agent."""
+        process: Process = source.state
+        if (match := _NOTE(line, start)) is not None:
+            self.sink.count("postfix connection problem")
+            self._note(process, source.pid, line, start, number, match)
+        elif line.startswith(_LIBRARY, start):
+            self.sink.count("postfix connection problem")
+            _library_problem(process, line[start + len(_LIBRARY) :])
+        elif (match := _INFO(line, start)) is None or match[1] in _WORDS:
+            self._skip(process.transport, line)
         elif match[2].startswith(b"to="):
             self.sink.coverage.skip("postfix: delivery line cut short", line)
         else:
-            self._info(source.state, line, number, source.pid, match)
+            self._info(process, line, number, source.pid, match)
 
-    def _of_connection(self, source: Source, line: bytes, start: int, number: int) -> str | None:
-        """Handle a line that names no message; what kind it was, `None` for none of ours."""
+    def _tls_line(self, source: Source, line: bytes, start: int, number: int, match: re.Match[bytes]) -> None:
+        self.understood["postfix TLS connection"] += 1
         process: Process = source.state
-        match = _TLS_LINE(line, start)
-        if match is not None:
-            word, how, relay, rest = match.groups()
-            if process.service.first_tls is None:
-                process.service.first_tls = number
-            tls = self._lines.get((word, rest)) or _cached(
-                self._lines, (word, rest), tls_of_line(word or b"", rest)
+        word, how, relay, rest = match.groups()
+        if process.service.first_tls is None:
+            process.service.first_tls = number
+        tls = self._lines.get((word, rest))
+        if tls is None:
+            tls = _cached(self._lines, (word, rest), tls_of_line(word or b"", rest))
+        process.hear()
+        process.relay, process.tls = relay, tls
+        if self.wants_connections:
+            note = process.notes.get(relay) if process.notes else None
+            refined = classify(readable(note), None) if note else TlsOutcome.OK
+            outcome = refined if refined in BAD_CERTIFICATE else TlsOutcome.OK
+            self._add_connection(
+                process, source.pid, number, line, relay, tls, outcome, line[start:], reused=how == b"reused"
             )
-            process.hear()
-            process.relay, process.tls = relay, tls
-            if self.sink.wants_connections:
-                note = process.notes.get(relay) if process.notes else None
-                refined = classify(readable(note), None) if note else TlsOutcome.OK
-                outcome = refined if refined in BAD_CERTIFICATE else TlsOutcome.OK
-                self._add_connection(
-                    process,
-                    source.pid,
-                    number,
-                    line,
-                    relay,
-                    tls,
-                    outcome,
-                    line[start:],
-                    reused=how == b"reused",
-                )
-            return "postfix TLS connection"
-        match = _NOTE(line, start)
-        if match is not None:
-            self._note(process, source.pid, line, start, number, match)
-            return "postfix connection problem"
-        if line.startswith(_LIBRARY, start):
-            _library_problem(process, line[start + len(_LIBRARY) :])
-            return "postfix connection problem"
-        return None
 
     def _note(
         self, process: Process, pid: bytes, line: bytes, start: int, number: int, match: re.Match[bytes]
@@ -602,20 +622,20 @@ class PostfixReader:
                 return  # the TLS line of the same connection follows
             process.notes[relay] = b"SSL_connect error: " + reason
             tls, outcome = Tls(TlsLevel.NONE), TlsOutcome.TLS_HANDSHAKE_FAILED
-        if self.sink.wants_connections:
+        if self.wants_connections:
             self._add_connection(process, pid, number, line, relay, tls, outcome, line[start:])
 
     def _info(self, process: Process, line: bytes, number: int, pid: bytes, match: re.Match[bytes]) -> None:
         """``QID: TEXT`` without ``to=``: how it went with one of several servers."""
         queue_id, text = match.groups()
         self.sink.count("postfix result of one server")
-        message = process.queue.find(queue_id)
+        message = self.last = process.queue.find(queue_id)
         if process.owner is not message or process.turn != message.turn:
             process.begin(message)
         outcome = classify(readable(text), None)
         if outcome in _NOT_THE_CONNECTION or _GOES_ON(text):
             return  # of a connection that goes on: a lenient sender only says what it lacks
-        if self.sink.wants_connections:
+        if self.wants_connections:
             self._result_of_server(process, line, number, pid, queue_id, text, outcome)
             self._hand_over(process, queue_id)
         process.fresh = False
@@ -714,13 +734,6 @@ def _held(text: bytes) -> tuple[bytes | None, bytes | None, bytes]:
 
 def _without_port(relay: Relay | bytes) -> bytes:
     return relay.partition(b"]")[0] if isinstance(relay, bytes) else b""
-
-
-def _seconds(text: bytes) -> float | None:
-    try:
-        return float(text)
-    except ValueError:  # two points
-        return None
 
 
 def _cached(cache: dict[Any, _Value], key: Any, value: _Value) -> _Value:

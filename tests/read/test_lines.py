@@ -26,10 +26,12 @@ def blocks_of(*pieces: bytes) -> list[tuple[str, int, bytes]]:
     """File, line number and line of each line of files with these bytes."""
     files = [LogFile(str(index), stream=io.BytesIO(data)) for index, data in enumerate(pieces)]
     intake = Intake()
-    lines = []
+    lines, number = [], 0
     for block in read_blocks(files, intake):
-        numbered = enumerate(block.text.split(b"\n"), block.first_line)
-        lines += [(block.file.name, number, line) for number, line in numbered]
+        number = number if block.first_line is None else block.first_line - 1
+        for line in block.text.split(b"\n"):
+            number += 1
+            lines.append((block.file.name, number, line))
     assert not intake.problems
     return lines
 
