@@ -51,7 +51,7 @@ def funnel(
     by
         Columns of the groups.
     reasons
-        The order of the columns of reasons; others follow.
+        The order of the columns of reasons; others follow, those of earlier stages first.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def funnel(
     table["low"], table["high"] = wilson(table["remaining"], listed)
     table["passed"] = table["remaining"] / tested.where(tested > 0)
     table["unit"], table["is_small"] = unit, tested < MINIMUM
-    known = {name for name in table.columns if name not in (*by, *FUNNEL_COLUMNS, "listed")}
-    order = [name for name in reasons if name in known] + sorted(known - set(reasons))
+    known = [name for name in table.columns if name not in (*by, *FUNNEL_COLUMNS, "listed")]
+    order = [name for name in reasons if name in known] + [name for name in known if name not in reasons]
     table[order] = table[order].fillna(0).astype("int64")
     table = table[[*by, *FUNNEL_COLUMNS, *order]]
     table.attrs = {"unit": unit, "reasons": order}
@@ -91,7 +91,7 @@ def _rows(ends: pd.DataFrame, stages: Sequence[str], untold: Collection[str]) ->
         {"stage": str(stages[0]), "remaining": listed, "lost": 0, "listed": listed, "tested": listed}
     ]
     for number, stage in enumerate(stages[1:]):
-        stopped = {str(reason): count for (at, reason), count in counts.items() if at == number}
+        stopped = {str(reason): count for (at, reason), count in sorted(counts.items()) if at == number}
         came, remaining = remaining, remaining - sum(stopped.values())
         rows.append(
             {

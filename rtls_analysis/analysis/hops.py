@@ -288,8 +288,8 @@ def _taken(values: pd.Series[Any], at: Positions) -> pd.Series[Any]:
     return values.reset_index(drop=True).reindex(at).reset_index(drop=True)
 
 
-def domain_shares(hops: pd.DataFrame, question: str, by: str = "domain") -> pd.Series[Any]:
-    """Sum up the answers of hops for each domain, or for each of another column: words of `DomainShare`.
+def domain_shares(hops: pd.DataFrame, question: str, by: str | Sequence[str] = "domain") -> pd.Series[Any]:
+    """Sum up the answers of hops for each domain, or for each of other columns: words of `DomainShare`.
 
     The rule is that of `rtls_analysis.verdicts.domain_share`, here for whole tables.
     """
@@ -307,7 +307,7 @@ def domain_shares(hops: pd.DataFrame, question: str, by: str = "domain") -> pd.S
             }
         )
         .astype("int64")
-        .groupby(hops[by], sort=False)
+        .groupby([hops[name] for name in ([by] if isinstance(by, str) else by)], sort=False, observed=True)
         .sum()
     )
     contacted, yes = counts["contacted"], counts[str(Answer.YES)]

@@ -291,7 +291,8 @@ def with_rates(counts: pd.DataFrame, *, unit: str, confidence: float = CONFIDENC
     zero = pd.Series(0, index=counts.index, dtype="int64")
     numerator, trials = counts["numerator"].astype("int64"), counts["trials"].astype("int64")
     others = {
-        name: counts.get(name, zero).astype("int64") for name in ("unknown", "not_tested", "not_applicable")
+        name: counts.get(name, zero).fillna(0).astype("int64")
+        for name in ("unknown", "not_tested", "not_applicable")
     }
     low, high = wilson(numerator, trials, confidence=confidence)
     widest = (trials + others["unknown"]).where(trials + others["unknown"] > 0)
