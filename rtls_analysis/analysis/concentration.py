@@ -453,7 +453,5 @@ def one_switches(
     )
     sizes, _unknown = provider_sizes(snapshot)
     table = _compared(rows, total, sizes)
-    table.insert(
-        table.columns.get_loc("change"), "gained", gained.reindex(table.index).fillna(0).astype("int64")
-    )
+    table["gained"] = gained.reindex(table.index).fillna(0).astype("int64")
     return table
