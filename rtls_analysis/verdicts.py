@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-_NO_POLICY = frozenset(
+NO_POLICY = frozenset(
     {
         StsPolicyState.REDIRECT,
         StsPolicyState.HTTP_STATUS,
@@ -255,7 +255,7 @@ class Judge:
         status = domain.get("sts_http_status")
         if status is None:  # a fact of the transport, not a judgement on what was served
             state = StsPolicyState(domain.get("sts_policy") or StsPolicyState.NOT_TESTED)
-            return {**columns, "sts_policy": state}, None, state in _NO_POLICY
+            return {**columns, "sts_policy": state}, None, state in NO_POLICY
         text = domain.get("sts_policy_text")
         check = check_policy_response(
             int(status),
@@ -271,7 +271,7 @@ class Judge:
             columns["sts_mode"] = policy.mode
             columns["sts_max_age_seconds"] = policy.max_age_seconds
             columns["sts_mx"] = policy.mx
-        return columns, policy, policy is not None or check.state in _NO_POLICY
+        return columns, policy, policy is not None or check.state in NO_POLICY
 
     def domain(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rtls_analysis.outcomes import DomainShare, StsPolicyState, TlsrptState
 from rtls_analysis.store import Snapshot
+from rtls_analysis.verdicts import NO_POLICY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,9 +20,9 @@ class Change(StrEnum):
 
     ENTERED = "entered"  # not in the first scan
     LEFT = "left"  # not in the second
-    GAINED = "gained"  # a yes that was none
-    LOST = "lost"  # no yes that was one
-    CHANGED = "changed"  # another word, neither a gain nor a loss
+    GAINED = "gained"  # a yes that was a sure no
+    LOST = "lost"  # a sure no that was a yes
+    CHANGED = "changed"  # another word, neither a gain nor a loss: one that could not be told, for instance
 
 
 COLUMNS = (
@@ -40,6 +41,11 @@ COLUMNS = (
 
 YES = frozenset({DomainShare.ALL, DomainShare.SOME, StsPolicyState.VALID, TlsrptState.VALID})
 """Words that are a yes, of one address at least."""
+
+NO = frozenset(
+    {DomainShare.NONE, *NO_POLICY, TlsrptState.ABSENT, TlsrptState.MULTIPLE, TlsrptState.MALFORMED}
+)
+"""Words that are a sure no: not a time-out, a block or what was not tested, of which nothing is lost."""
 
 _GRADED = frozenset(COLUMNS) - {"obstacle", "sts_mode"}
 
@@ -60,6 +66,11 @@ def compare(before: Snapshot, after: Snapshot, columns: Sequence[str] = COLUMNS)
         One row per domain that entered or left (`column` is then empty) and per (domain, column) that differs:
         `domain`, `column`, `change`, `before`, `after`; missing words are empty. In the order of the domains of
         the second scan, those that left last.
+
+    Notes
+    -----
+    A yes that could not be told again (a time-out, a block, a limit) is no loss: it is `changed`, as is one that was
+    untold before.
     """
     import pandas as pd
 
@@ -68,22 +79,19 @@ def compare(before: Snapshot, after: Snapshot, columns: Sequence[str] = COLUMNS)
     new = after.table("domains", columns=wanted).astype(object).set_index("domain")
     rows = [(domain, "", Change.ENTERED, "", "") for domain in new.index if domain not in old.index]
     both = new.index.intersection(old.index, sort=False)
-    old_both, new_both = old.loc[both].fillna(""), new.loc[both].fillna("")
-    differs = old_both != new_both
-    for domain in both[differs.any(axis=1)]:
-        for column in columns:
-            if differs.at[domain, column]:
-                was, now = str(old_both.at[domain, column]), str(new_both.at[domain, column])
-                rows.append((domain, column, _change(column, was, now), was, now))
+    was, now = (frame.loc[both].fillna("").astype(str).to_numpy() for frame in (old, new))
+    for at, place in zip(*(was != now).nonzero(), strict=True):
+        column, words = columns[place], (was[at, place], now[at, place])
+        rows.append((both[at], column, _change(column, *words), *words))
     rows += [(domain, "", Change.LEFT, "", "") for domain in old.index if domain not in new.index]
     frame = pd.DataFrame(rows, columns=["domain", "column", "change", "before", "after"])
     return frame.astype({"change": pd.CategoricalDtype([str(word) for word in Change])})
 
 
 def _change(column: str, was: str, now: str) -> Change:
-    if column in _GRADED and (was in YES) != (now in YES):
-        return Change.GAINED if now in YES else Change.LOST
-    return Change.CHANGED
+    if column in _GRADED and was in NO and now in YES:
+        return Change.GAINED
+    return Change.LOST if column in _GRADED and was in YES and now in NO else Change.CHANGED
 
 
 def changes_text(changes: pd.DataFrame, *, shown: int = 10) -> str:

@@ -19,11 +19,12 @@ def snapshot(**domains: dict[str, Any]) -> Snapshot:
 
 
 def test_compare() -> None:
-    """Entered, left, gained, lost and changed are told apart; what stays is not listed."""
+    """Entered, left, gained, lost and changed are told apart; what stays is not listed, and silence is no loss."""
     before = snapshot(
         stays={"starttls": "all", "obstacle": "mx_unauthenticated"},
         gains={"requiretls_offered": "none", "obstacle": "requiretls_not_offered"},
-        loses={"starttls": "all"},
+        loses={"starttls": "all", "tlsrpt": "valid", "sts_policy": "valid"},
+        is_silent={"starttls": "all", "requiretls_ready": "unknown", "sts_policy": "valid"},
         weakens={"starttls": "all"},
         leaves={"starttls": "all"},
         publishes={"sts_policy": "no_record"},
@@ -32,7 +33,8 @@ def test_compare() -> None:
         enters={"starttls": "all"},
         stays={"starttls": "all", "obstacle": "mx_unauthenticated"},
         gains={"requiretls_offered": "some", "obstacle": ""},
-        loses={"starttls": "unknown"},
+        loses={"starttls": "none", "tlsrpt": "absent", "sts_policy": "http_status"},
+        is_silent={"starttls": "unknown", "requiretls_ready": "all", "sts_policy": "timeout"},
         weakens={"starttls": "some"},
         publishes={"sts_policy": "valid", "sts_mode": "enforce"},
     )
@@ -41,7 +43,12 @@ def test_compare() -> None:
         ("enters.example", "", "entered", "", ""),
         ("gains.example", "requiretls_offered", "gained", "none", "some"),
         ("gains.example", "obstacle", "changed", "requiretls_not_offered", ""),
-        ("loses.example", "starttls", "lost", "all", "unknown"),
+        ("loses.example", "starttls", "lost", "all", "none"),
+        ("loses.example", "sts_policy", "lost", "valid", "http_status"),
+        ("loses.example", "tlsrpt", "lost", "valid", "absent"),
+        ("is_silent.example", "starttls", "changed", "all", "unknown"),
+        ("is_silent.example", "requiretls_ready", "changed", "unknown", "all"),
+        ("is_silent.example", "sts_policy", "changed", "valid", "timeout"),
         ("weakens.example", "starttls", "changed", "all", "some"),
         ("publishes.example", "sts_policy", "gained", "no_record", "valid"),
         ("publishes.example", "sts_mode", "changed", "", "enforce"),
