@@ -1,12 +1,20 @@
-"""Two scans compared: which domains came and went, and what each gained and lost."""
+"""Two scans compared: which domains came and went, what each gained and lost, and whether that is more than chance.
+
+The same domains scanned twice are no independent samples: what is compared is what became of each of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.analysis.deployment import FEATURES, feature_table
+from rtls_analysis.analysis.intervals import CONFIDENCE, wilson
+from rtls_analysis.analysis.rates import MINIMUM
+from rtls_analysis.analysis.words import Answers, Said, answers
 from rtls_analysis.outcomes import DomainShare, StsPolicyState, TlsrptState
 from rtls_analysis.store import Snapshot
 from rtls_analysis.verdicts import NO_POLICY
@@ -113,3 +121,252 @@ def changes_text(changes: pd.DataFrame, *, shown: int = 10) -> str:
             if len(found) > shown:
                 lines.append(f"  ... and {len(found) - shown:,} more {word}")
     return "\n".join(lines)
+
+
+# -- what became of each word --------------------------------------------------------------------------------
+
+NOT_LISTED = "(not listed)"
+NO_WORD = "(none)"
+
+
+def transitions(before: Snapshot, after: Snapshot, *, of: str = "requiretls_ready") -> pd.DataFrame:
+    """Count from which word to which the domains went (canonical table 12).
+
+    Parameters
+    ----------
+    before, after
+        The scans, the earlier first.
+    of
+        A column of `domains` with a closed vocabulary.
+
+    Returns
+    -------
+    DataFrame
+        Counts of domains: a row per word before, a column per word after, in the order of the vocabulary, those
+        that occur. ``(not listed)`` are domains that entered (a row) and left (a column), ``(none)`` those to which
+        the column did not apply.
+    """
+    import pandas as pd
+
+    old, new = (_by_domain(snapshot, of) for snapshot in (before, after))
+    both = pd.DataFrame({"before": old, "after": new}).fillna(NOT_LISTED)
+    words = [str(word) for word in before.domains[of].cat.categories]
+    present = set(both["before"]) | set(both["after"])
+    order = [word for word in [*words, NO_WORD, NOT_LISTED] if word in present]
+    matrix = pd.crosstab(both["before"], both["after"]).reindex(index=order, columns=order, fill_value=0)
+    matrix.attrs = {"of": of, "unit": "domain", "domains": len(both)}
+    return matrix
+
+
+def _by_domain(snapshot: Snapshot, column: str) -> pd.Series[Any]:
+    import pandas as pd
+
+    domains = snapshot.table("domains", columns=["domain", column])
+    if not isinstance(domains[column].dtype, pd.CategoricalDtype):
+        raise ValueError(f"{column} is no column of words")  # noqa: TRY004 - a caller's word, no wrong type
+    return domains.set_index("domain")[column].astype(object).fillna(NO_WORD)
+
+
+# -- tests ---------------------------------------------------------------------------------------------------
+
+_EXACT_BELOW = 25  # discordant pairs
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Whether as many lost as gained: exact, and by χ² with continuity correction; `p` is the one that is due."""
+
+    lost: int
+    gained: int
+    p: float
+    method: str  # `exact` below 25 discordant pairs, else `corrected`
+    exact_p: float
+    statistic: float
+    corrected_p: float
+
+
+def mcnemar(lost: int, gained: int) -> McNemar:
+    """Test whether changes go both ways alike (McNemar 1947; exact below 25 discordant pairs).
+
+    Parameters
+    ----------
+    lost, gained
+        Those that were a yes and are a no, and the other way round. Without any there is nothing to test: p is 1.
+
+    Examples
+    --------
+    >>> found = mcnemar(5, 25)
+    >>> f"{found.exact_p:.9f} {found.statistic:.4f} {found.corrected_p:.9f} {found.method}"
+    '0.000324914 12.0333 0.000522575 corrected'
+    """
+    from scipy import special  # type: ignore[import-untyped]
+
+    pairs = lost + gained
+    exact = min(1.0, 2 * float(special.bdtr(min(lost, gained), pairs, 0.5))) if pairs else 1.0
+    statistic = (abs(lost - gained) - 1) ** 2 / pairs if lost != gained else 0.0
+    corrected = float(special.chdtrc(1, statistic))
+    is_exact = pairs < _EXACT_BELOW
+    return McNemar(
+        lost,
+        gained,
+        p=exact if is_exact else corrected,
+        method="exact" if is_exact else "corrected",
+        exact_p=exact,
+        statistic=statistic,
+        corrected_p=corrected,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Bowker:
+    """Whether a square table of transitions is symmetric: χ², degrees of freedom, p."""
+
+    statistic: float
+    degrees: int
+    p: float
+
+
+def bowker(matrix: Any) -> Bowker:
+    """Test whether changes between more than two words go both ways alike (Bowker 1948).
+
+    Parameters
+    ----------
+    matrix
+        Counts, square: from each word (rows) to each (columns).
+
+    Notes
+    -----
+    Pairs of words between which nobody went, in neither direction, tell nothing and are no degree of freedom.
+
+    Examples
+    --------
+    >>> found = bowker([[900, 25, 5], [5, 40, 5], [2, 3, 15]])
+    >>> f"{found.statistic:.4f} {found.degrees} {found.p:.7f}"
+    '15.1190 3 0.0017177'
+    """
+    import numpy as np
+    from scipy import special
+
+    counts = np.asarray(matrix, dtype=float)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ValueError(
+            f"a table of transitions is square; this one is {' x '.join(map(str, counts.shape))}"
+        )
+    above = np.triu_indices(len(counts), 1)
+    there, back = counts[above], counts.T[above]
+    moved = there + back > 0
+    degrees = int(moved.sum())
+    statistic = float(((there - back)[moved] ** 2 / (there + back)[moved]).sum())
+    return Bowker(statistic, degrees, float(special.chdtrc(degrees, statistic)) if degrees else 1.0)
+
+
+def paired_difference(
+    kept: int, lost: int, gained: int, neither: int, *, confidence: float = CONFIDENCE
+) -> tuple[float, float, float]:
+    """Give the difference of two rates over the same domains, after minus before, with its interval.
+
+    Newcombe's method 10 for paired data (1998): his interval for independent rates, narrowed by how much the two
+    go together. Without any domain all three are missing (NaN).
+    """
+    from math import sqrt
+
+    total = kept + lost + gained + neither
+    if not total:
+        return float("nan"), float("nan"), float("nan")
+    yes_before, yes_after = kept + lost, kept + gained
+    (low1, high1), (low2, high2) = (
+        wilson(yes, total, confidence=confidence) for yes in (yes_before, yes_after)
+    )
+    rate1, rate2 = yes_before / total, yes_after / total
+    margins = yes_before * (total - yes_before) * yes_after * (total - yes_after)
+    cross = float(kept * neither - lost * gained)
+    if cross > 0:  # the continuity correction of the method
+        cross = max(cross - total / 2, 0.0)
+    together = cross / sqrt(margins) if margins else 0.0
+    below, above = (rate2 - low2, high1 - rate1), (high2 - rate2, rate1 - low1)
+    gap = rate2 - rate1
+    low, high = (
+        sqrt(max(a * a - 2 * together * a * b + b * b, 0.0))
+        for a, b in (map(float, below), map(float, above))
+    )
+    return gap, gap - low, gap + high
+
+
+def paired_rows(first: Answers, second: Answers, *, confidence: float = CONFIDENCE) -> dict[str, Any]:
+    """Compare the answers of the same things at two times, or from two places: one row of `paired_changes`."""
+    yes, no = ([item.where(what) for item in (first, second)] for what in (Said.YES, Said.NO))
+    kept, neither = int((yes[0] & yes[1]).sum()), int((no[0] & no[1]).sum())
+    lost, gained = int((yes[0] & no[1]).sum()), int((no[0] & yes[1]).sum())
+    trials = kept + lost + gained + neither
+    gap, low, high = paired_difference(kept, lost, gained, neither, confidence=confidence)
+    test = asdict(mcnemar(lost, gained))
+    return {
+        "kept": kept,
+        "gained": gained,
+        "lost": lost,
+        "neither": neither,
+        "trials": trials,
+        "untold": len(first.said) - trials,
+        "rate_before": (kept + lost) / trials if trials else float("nan"),
+        "rate_after": (kept + gained) / trials if trials else float("nan"),
+        "difference": gap,
+        "low": low,
+        "high": high,
+        "p": test["p"],
+        "method": test["method"],
+        "statistic": test["statistic"],
+        "is_small": trials < MINIMUM,
+    }
+
+
+def paired_changes(
+    before: Snapshot,
+    after: Snapshot,
+    *,
+    of: Sequence[str] = tuple(FEATURES),
+    rule: str = "any",
+    confidence: float = CONFIDENCE,
+) -> pd.DataFrame:
+    """Compare what the same domains have in two scans (canonical table 12).
+
+    Parameters
+    ----------
+    before, after
+        The scans, the earlier first.
+    of
+        Features, names of `rtls_analysis.analysis.deployment.FEATURES`.
+    rule
+        ``"any"``, ``"all"`` or ``"best_preference"``, as for `rtls_analysis.analysis.deployment.deployment`.
+    confidence
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per feature (the index), of the domains in both scans: `kept`, `gained`, `lost`, `neither` (counts),
+        `trials` (their sum: told in both), `untold` (in both lists, but not told in one of them), `rate_before`,
+        `rate_after`, `difference` with `low` and `high` (Newcombe, paired; shares), `p`, `method` and `statistic`
+        (McNemar), `unit`, `is_small`; `entered` and `left` count the domains of one scan alone.
+    """
+    import pandas as pd
+
+    tables = [feature_table(snapshot, rule=rule).set_index("domain") for snapshot in (before, after)]
+    both = tables[0].index.intersection(tables[1].index, sort=False)
+    old, new = (table.loc[both] for table in tables)
+    rows = {}
+    for name in of:
+        if name not in FEATURES:
+            raise ValueError(f"no feature {name!r}; there are {', '.join(FEATURES)}")
+        column = FEATURES[name].column
+        yes = (
+            (str(DomainShare.ALL),) if rule == "all" and set(old[column].cat.categories) == _SHARES else None
+        )
+        rows[name] = paired_rows(answers(old[column], yes), answers(new[column], yes), confidence=confidence)
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("feature")
+    table["unit"] = "domain"
+    table["entered"], table["left"] = len(tables[1]) - len(both), len(tables[0]) - len(both)
+    table.attrs = {"confidence": confidence, "rule": rule}
+    return table
+
+
+_SHARES = {str(word) for word in DomainShare}
