@@ -138,7 +138,8 @@ def make_options(given: Mapping[str, Any], config: str | Path | None = None) -> 
     given
         Arguments by name, as `rtls.scan` takes them; None means not given.
     config
-        A TOML file with the same names at its top, and tables `[timeouts]`, `[manners]`, `[rules]`.
+        A TOML file with the same names at its top, and tables `[timeouts]`, `[manners]`, `[rules]`. Its `opt_out` is a
+        list of entries, or the name of a file of them.
 
     Raises
     ------
@@ -204,16 +205,29 @@ def _record(kind: type[Any], value: Any, name: str) -> Any:
         return value
     if not isinstance(value, Mapping):
         raise ScanProblem(f"{name} is {value!r}; give a mapping")
-    types = {item.name: item.type for item in fields(kind)}
+    types = {item.name: str(item.type) for item in fields(kind)}
     if unknown := sorted(set(value) - set(types)):
         raise ScanProblem(f"no {name} {', '.join(unknown)}; there are {', '.join(types)}")
-    for key, number in value.items():
-        fits = isinstance(number, bool) if types[key] == "bool" else isinstance(number, (int, float))
-        if not fits or (not isinstance(number, bool) and number < 0):
-            raise ScanProblem(
-                f"{name}: {key} is {number!r}; give {'true or false' if types[key] == 'bool' else 'a number'}"
-            )
+    for key, held in value.items():
+        if words := _misfit(key, types[key], held):
+            raise ScanProblem(f"{name}: {key} is {held!r}; give {words}")
     return kind(**value)
+
+
+_FROM_NOUGHT = ("_spacing", "pause", "retries", "error_share")
+
+
+def _misfit(key: str, kind: str, value: Any) -> str:
+    """Say what would do in place of a value that does not fit its field; empty where it fits."""
+    if kind == "bool":
+        return "" if isinstance(value, bool) else "true or false"
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    lowest = 0 if key.endswith(_FROM_NOUGHT) else 1 if kind == "int" else 0.001
+    if kind == "int":
+        return "" if is_whole and value >= lowest else f"a whole number from {lowest} on"
+    if (is_whole or isinstance(value, float)) and lowest <= value < float("inf"):
+        return "" if key != "error_share" or value <= 1 else "a number from 0 to 1"
+    return f"a number from {lowest} on"
 
 
 def _rules(value: Any) -> Rules:
@@ -236,6 +250,8 @@ def _read_config(config: str | Path | None, known: set[str]) -> dict[str, Any]:
     except ValueError as error:
         raise ScanProblem(f"{config} is no TOML: {error}") from None
     held = {name.replace("-", "_"): value for name, value in held.items()}
+    if isinstance(held.get("opt_out"), str):  # a file, as for the option of that name
+        held["opt_out"] = read_opt_out(held["opt_out"])
     if unknown := sorted(set(held) - known):
         raise ScanProblem(f"{config}: no option {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     return held

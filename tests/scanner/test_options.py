@@ -60,6 +60,12 @@ WRONG = [
     ("an unknown option", {"speed": 1}, "no option speed"),
     ("an unknown time limit", {"timeouts": {"hello": 1}}, "no timeouts hello"),
     ("a negative time limit", {"timeouts": {"connect": -1}}, "give a number"),
+    ("no time at all", {"timeouts": {"reply": 0}}, "reply is 0; give a number from 0.001 on"),
+    ("time without end", {"timeouts": {"session": float("inf")}}, "give a number"),
+    ("no number", {"manners": {"pause": float("nan")}}, "give a number from 0 on"),
+    ("nobody may be contacted", {"manners": {"address_at_once": 0}}, "give a whole number from 1 on"),
+    ("half a connection", {"manners": {"prefix_at_once": 1.5}}, "give a whole number from 1 on"),
+    ("a share in percent", {"manners": {"error_share": 5}}, "give a number from 0 to 1"),
     ("a manner of the wrong kind", {"manners": {"own_addresses": 1}}, "true or false"),
     ("an unknown rule", {"rules": {"mood": "mild"}}, "mood"),
     ("an unknown mode", {"rules": {"sts_modes": ["strict"]}}, "strict"),
@@ -88,6 +94,27 @@ def test_a_wrong_file_is_one_clear_error(tmp_path: Path, text: str | None, messa
     if text is not None:
         file.write_text(text)
     with pytest.raises(ScanProblem, match=message):
+        make_options(dict(WHO), file)
+
+
+@pytest.mark.parametrize(
+    "manners", [{"retries": 0}, {"provider_spacing": 0}, {"pause": 0.0, "longest_pause": 0}]
+)
+def test_nothing_is_a_manner_too(manners: dict[str, Any]) -> None:
+    """No second visit, no spacing and no pause are things that one may want."""
+    assert make_options({**WHO, "manners": manners})
+
+
+def test_an_opt_out_list_that_the_file_names(tmp_path: Path) -> None:
+    """In the TOML file it is a list of entries or, as on the command line, the name of a file: never an entry."""
+    opted_out, file = tmp_path / "optout.txt", tmp_path / "scan.toml"
+    opted_out.write_text("example.org\n")
+    file.write_text(f'opt-out = "{opted_out}"\n')
+    assert make_options(dict(WHO), file).opt_out == ("example.org",)
+    file.write_text('opt-out = ["example.net"]\n')
+    assert make_options(dict(WHO), file).opt_out == ("example.net",)
+    file.write_text('opt-out = "nowhere.txt"\n')
+    with pytest.raises(ScanProblem, match=r"cannot read the opt-out list nowhere\.txt"):
         make_options(dict(WHO), file)
 
 
