@@ -7,10 +7,14 @@ import csv
 import gzip
 import io
 import lzma
+import operator
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rtls_analysis.standards.names import NameProblem, to_ascii
 
@@ -47,10 +51,15 @@ def make_targets(names: Iterable[str | tuple[str, int | None]]) -> list[Target]:
     >>> make_targets(["Example.ORG.", "bücher.example", "example.org"])[:2]  # doctest: +NORMALIZE_WHITESPACE
     [Target(domain='example.org', rank=None, problem=''),
      Target(domain='xn--bcher-kva.example', rank=None, problem='')]
+
+    Raises
+    ------
+    ListProblem
+        An item is neither.
     """
     targets: dict[str, Target] = {}
     for item in names:
-        text, rank = (item, None) if isinstance(item, str) else item
+        text, rank = _name_and_rank(item)
         try:
             target = Target(to_ascii(text), rank)
         except NameProblem as problem:
@@ -60,11 +69,26 @@ def make_targets(names: Iterable[str | tuple[str, int | None]]) -> list[Target]:
     return list(targets.values())
 
 
+def _name_and_rank(item: Any) -> tuple[str, int | None]:
+    """Take a name, or a name with its rank, as frames and lists of other makes have them."""
+    if isinstance(item, str):
+        return item, None
+    try:
+        text, rank = item
+        if isinstance(text, str):
+            is_missing = rank is None or rank != rank  # NaN
+            whole = int(rank) if isinstance(rank, float) and rank.is_integer() else rank
+            return text, None if is_missing else operator.index(whole)
+    except (TypeError, ValueError):
+        pass
+    raise ListProblem(f"not a name: {item!r:.100}; give names, or pairs of a name and its rank")
+
+
 def read_list(path: str | Path) -> list[Target]:
     """Read a list of domains: one a line, or CSV with a rank or a header; ``-`` is standard input.
 
-    Blank lines and comments (``#``) are passed over, as is a header; ``1,example.org`` gives the rank; gzip, bzip2
-    and xz are unpacked. A line that holds no domain name becomes a target with its `problem`.
+    Blank lines and comments (``#``) are passed over, as is a header; ``1,example.org`` gives the rank; gzip, bzip2,
+    xz and zip (of one file) are unpacked. A line that holds no domain name becomes a target with its `problem`.
 
     Raises
     ------
@@ -79,13 +103,36 @@ def read_list(path: str | Path) -> list[Target]:
             data = bz2.decompress(data)
         elif data[:6] == b"\xfd7zXZ\0":
             data = lzma.decompress(data)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+        elif data[:4] == b"PK\x03\x04":
+            data = _only_member(data)
+    except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ListProblem(f"cannot read the list {path}: {reason}") from None
     targets = parse_list(_decode(data))
     if not targets:
         raise ListProblem(f"the list {path} names no domain; give one domain a line")
     return targets
+
+
+# what reading and unpacking raise
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    lzma.LZMAError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+def _only_member(data: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        files = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(files) != 1:
+            raise ValueError(f"{len(files)} files in the archive, not one")
+        return archive.read(files[0])
 
 
 def _decode(data: bytes) -> str:
@@ -110,7 +157,7 @@ def parse_list(text: str) -> list[Target]:
         if any(" " in row[0] for row in rows[:1]):  # "1 example.org"
             rows = [row[0].split() for row in rows]
     else:
-        rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True))
+        rows = [_fields(line, delimiter) for line in lines]
     name_at, rank_at, rows = _columns(rows)
     names: list[tuple[str, int | None]] = []
     for row in rows:
@@ -119,6 +166,14 @@ def parse_list(text: str) -> list[Target]:
         elif row:  # a line of another shape: its last field is the best guess at a name
             names.append((row[-1], None))
     return make_targets(names)
+
+
+def _fields(line: str, delimiter: str) -> Sequence[str]:
+    """Split one line: by itself, so that a stray quote swallows no other."""
+    try:
+        return next(csv.reader((line,), delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:  # a field without end
+        return (line,)
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> tuple[int, int, Sequence[Sequence[str]]]:

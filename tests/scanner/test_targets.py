@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import zipfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +49,16 @@ def test_lists(tmp_path: Path, text: str, expected: list[tuple[str, int | None]]
     assert not any(target.problem for target in targets)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, lambda data: data])
+def zipped(*files: bytes) -> bytes:
+    """A zip archive, as the Tranco list comes in one."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, data in enumerate(files):
+            archive.writestr(f"top-{number}.csv", data)
+    return whole.getvalue()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zipped, lambda data: data])
 def test_packed_lists(tmp_path: Path, pack: object) -> None:
     """Compressed lists are unpacked, whatever their name."""
     path = tmp_path / "list"
@@ -73,8 +86,13 @@ def test_an_empty_list_is_one_clear_error(tmp_path: Path, data: bytes, message: 
 
 def test_an_unreadable_list_is_one_clear_error(tmp_path: Path) -> None:
     """A missing file, a folder, a broken archive: which, and why."""
-    (tmp_path / "torn").write_bytes(gzip.compress(b"example.org\n" * 100)[:-9])
-    for name in ("missing", ".", "torn"):
+    whole = b"example.org\n" * 100
+    (tmp_path / "torn").write_bytes(gzip.compress(whole)[:-9])
+    (tmp_path / "broken").write_bytes(gzip.compress(whole)[:12] + b"\xff" * 20)
+    (tmp_path / "torn-bz2").write_bytes(bz2.compress(whole)[:-9])
+    (tmp_path / "torn-zip").write_bytes(zipped(whole)[:-9])
+    (tmp_path / "two").write_bytes(zipped(whole, whole))
+    for name in ("missing", ".", "torn", "broken", "torn-bz2", "torn-zip", "two"):
         with pytest.raises(ListProblem, match="cannot read the list"):
             read_list(tmp_path / name)
 
@@ -84,3 +102,25 @@ def test_any_text_is_a_list_or_names_nothing(text: str) -> None:
     """No text raises; each name is in it once."""
     domains = [target.domain for target in parse_list(text)]
     assert len(domains) == len(set(domains))
+
+
+def test_a_stray_quote_swallows_no_other_line() -> None:
+    """Each line stands by itself, also one of a length that no field may have."""
+    text = '1,"example.org\n2,example.net\n3,"' + "a" * 200_000 + "\n4,example.com\n"
+    good = [(target.domain, target.rank) for target in parse_list(text) if not target.problem]
+    assert good == [("example.org", 1), ("example.net", 2), ("example.com", 4)]
+
+
+def test_names_and_ranks_out_of_a_frame() -> None:
+    """Ranks come as whole numbers, as floats, or missing; whatever else is no name gets one line."""
+    frame = pd.DataFrame({"name": ["a.example", "b.example"], "rank": [3.0, None]})
+    targets = make_targets([*frame.itertuples(index=False), ("c.example", np.int64(9))])
+    assert [(target.domain, target.rank) for target in targets] == [
+        ("a.example", 3),
+        ("b.example", None),
+        ("c.example", 9),
+    ]
+    assert all(type(target.rank) in (int, type(None)) for target in targets)
+    for wrong in (None, float("nan"), 7, ("a.example", "first"), ("a.example",), (1, 2), ("a.example", 1.5)):
+        with pytest.raises(ListProblem, match="not a name"):
+            make_targets([wrong])  # type: ignore[list-item]
