@@ -323,7 +323,7 @@ def _submit(link: smtplib.SMTP, message: Message) -> None:
     if code == 250:
         for recipient in message.recipients:
             original = [f"ORCPT={original_recipient(recipient)}"] if wish.original_recipient else []
-            code, reply = link.rcpt(recipient, for_each + original)
+            code, reply = link.docmd("RCPT", " ".join([f"TO:<{recipient}>", *for_each, *original]))
             if code != 250:
                 break
         else:

@@ -41,7 +41,7 @@ class Expected:
 def expect(message: Message, recipient: str) -> Expected:
     """Give what must come of a message for one of its recipients."""
     local_part, _, domain = recipient.rpartition("@")
-    row = BY_DOMAIN[domain]
+    row = BY_DOMAIN[domain.lower()]
     if row.dns:  # no server, and no word of TLS
         code = {"null_mx": "5.1.0", "nxdomain": "5.4.4"}[row.dns]
         return _refused(Expected(code, requiretls=RequireTls.UNKNOWN), code, TlsOutcome.NOT_TLS)

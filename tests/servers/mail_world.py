@@ -197,6 +197,7 @@ class Message:
     options: Options
     recipients: tuple[str, ...]
     sender: str
+    kind: str = ""  # what is special about its addresses
 
     @property
     def message_id(self) -> str:
@@ -209,8 +210,8 @@ class Message:
     @property
     def group(self) -> str:
         """Name those messages that differ in recipients and options only."""
-        if self.is_utf8:
-            return f"{self.policy.label}-utf8"
+        if self.kind:
+            return self.kind
         wishes = ["requiretls"] * self.requiretls + ["tls_required_no"] * self.tls_required_no
         return "-".join([self.policy.label, self.level, *(wishes or ["plain"])])
 
@@ -247,6 +248,14 @@ UTF8_RECIPIENTS = (
     ("jürgen@stale.signed.test", False),
     (f"{NOBODY}@ee.signed.test", False),
 )
+ODD_RECIPIENTS = (
+    '"two words"@late.signed.test',
+    '"a>b"@late.signed.test',
+    '"comma, colon: (no comment)"@late.signed.test',
+    "plus+tag=x@late.signed.test",
+    "o'brien@late.signed.test",
+    "MiXeD@LATE.signed.TEST",
+)
 
 
 def _options(which: int, number: int) -> Options:
@@ -276,7 +285,14 @@ def messages() -> Iterator[Message]:
     for recipient, requiretls in UTF8_RECIPIENTS:
         for which in range(5):
             number += 1
-            options = _options(which, number)
             yield Message(
-                number, policy, Level.DANE, requiretls, False, options, (recipient,), f"jörg@{policy.domain}"
-            )
+                number, policy, Level.DANE, requiretls, False, _options(which, number), (recipient,),
+                f"jörg@{policy.domain}", "utf8",
+            )  # fmt: skip
+    for recipient in ODD_RECIPIENTS:
+        for which in range(4):
+            number += 1
+            yield Message(
+                number, policy, Level.MAY, True, False, _options(which, number), (recipient,),
+                f"may@{policy.domain}", "odd",
+            )  # fmt: skip
