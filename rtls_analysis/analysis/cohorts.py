@@ -133,12 +133,12 @@ def _mapped(values: pd.Series[Any], function: Any) -> pd.Series[Any]:
 
 _UNITS: tuple[tuple[str, frozenset[str]], ...] = (
     ("connection", frozenset({"purpose", "ended_at"})),
+    ("Received field", frozenset({"hop", "by_host"})),
     ("delivery attempt", frozenset({"recipient", "queue_id"})),
     ("connection", frozenset({"process_id", "relay_address"})),
     ("recipient of a DSN", frozenset({"final_recipient", "reporting_mta"})),
     ("failure detail", frozenset({"policy_index", "report_id"})),
-    ("Received field", frozenset({"hop", "by_host"})),
-    ("recipient domain and relay", frozenset({"recipient_domain", "verdict"})),
+    ("recipient domain and relay", frozenset({"recipient_domain", "relay_host", "verdict"})),
     ("domain's address", frozenset({"domain", "mx_host", "address"})),
     ("domain's MX host", frozenset({"domain", "mx_host"})),
     ("address", frozenset({"mx_host", "address"})),

@@ -30,7 +30,7 @@ from rtls_analysis.outcomes import (
     TlsrptState,
     Told,
 )
-from rtls_analysis.schema import TABLES
+from rtls_analysis.schema import TABLES, Prospect
 from rtls_analysis.verdicts import Answer
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ ROLES: Mapping[type[StrEnum], Roles] = {
     RequireTls: _roles(
         (RequireTls.SENT,), (RequireTls.UNDECIDED, RequireTls.UNKNOWN), (), (RequireTls.NOT_REQUESTED,)
     ),
+    Prospect: _roles((Prospect.DELIVERED, Prospect.AT_RISK), (Prospect.UNKNOWN,)),
     TlsOutcome: _roles((TlsOutcome.OK,), (TlsOutcome.UNKNOWN,), (), (TlsOutcome.NOT_TLS,)),
 }
 """What each vocabulary's words say where a caller names none; `some` is a yes, of one address at least."""
