@@ -34,20 +34,16 @@ ASKED: tuple[RequireTls, ...] = (
 class Promise(StrEnum):
     """How far a delivery kept what its sender asked for (RFC 8689 §4.2.1)."""
 
-    HONOURED = "honoured"  # sent on with REQUIRETLS, to an authenticated server with a secured name
-    HONOURED_UNTOLD = (
-        "honoured_untold"  # sent on with REQUIRETLS; the log does not tell how the name was secured
-    )
+    KEPT = "kept"  # sent on with REQUIRETLS, to an authenticated server with a secured name
+    KEPT_UNTOLD = "kept_untold"  # sent on with REQUIRETLS; the log does not tell how the name was secured
     WEAKENED = "weakened"  # sent on with REQUIRETLS, but the server or its name was not authenticated
     DROPPED = "dropped"  # delivered over TLS without REQUIRETLS
     BROKEN = "broken"  # delivered in cleartext
-    RETURNED = "returned"  # refused by the sender's own policy, as was asked
+    REFUSED = "refused"  # refused by the sender's own policy, as was asked
     NOT_DELIVERED = "not_delivered"  # for another reason, or not yet
 
 
-_DELIVERED = frozenset(
-    {Promise.HONOURED, Promise.HONOURED_UNTOLD, Promise.WEAKENED, Promise.DROPPED, Promise.BROKEN}
-)
+_DELIVERED = frozenset({Promise.KEPT, Promise.KEPT_UNTOLD, Promise.WEAKENED, Promise.DROPPED, Promise.BROKEN})
 
 
 def asked_for_requiretls(deliveries: pd.DataFrame, *, per: str = Per.MESSAGE) -> pd.DataFrame:
@@ -89,11 +85,11 @@ def _promises(asked: pd.DataFrame) -> pd.Series[str]:
     cleartext = asked["tls_level"] == TlsLevel.NONE
     refused = asked["requiretls_violated"].fillna(False).astype(bool)
     promise = pd.Series(str(Promise.NOT_DELIVERED), asked.index, dtype=object)
-    promise[~went & refused] = str(Promise.RETURNED)
+    promise[~went & refused] = str(Promise.REFUSED)
     promise[went] = str(Promise.DROPPED)
     promise[went & cleartext & ~sent] = str(Promise.BROKEN)
-    promise[went & sent] = str(Promise.HONOURED_UNTOLD)
-    promise[went & sent & (strict == Told.YES)] = str(Promise.HONOURED)
+    promise[went & sent] = str(Promise.KEPT_UNTOLD)
+    promise[went & sent & (strict == Told.YES)] = str(Promise.KEPT)
     promise[went & sent & weak] = str(Promise.WEAKENED)
     return promise
 
@@ -181,7 +177,7 @@ def promises(
 
     Notes
     -----
-    ``returned`` is a violation that was prevented: the message was returned. ``dropped`` and ``broken`` are deliveries
+    ``refused`` is a violation that was prevented: the message was returned. ``dropped`` and ``broken`` are deliveries
     against the wish, as Postfix makes them under its opportunistic policies; ``weakened`` is a delivery that Postfix
     counts as compliant and RFC 8689 does not, such as half-DANE (an unsigned MX record).
     """

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LIKE: Mapping[str, str] = {
-    Promise.HONOURED: RequireTls.SENT,
-    Promise.HONOURED_UNTOLD: "trusted",
+    Promise.KEPT: RequireTls.SENT,
+    Promise.KEPT_UNTOLD: "trusted",
     Promise.WEAKENED: RequireTls.SENT_UNAUTHENTICATED,
     Promise.DROPPED: RequireTls.NOT_OFFERED,
     Promise.BROKEN: RequireTls.NO_STARTTLS,
-    Promise.RETURNED: "failed",
+    Promise.REFUSED: "failed",
     Promise.NOT_DELIVERED: "delayed",
     "recovered": "delivered",
     "lost": "failed",

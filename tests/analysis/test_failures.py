@@ -272,19 +272,19 @@ def test_experiment() -> None:
 def test_promises() -> None:
     """Delivered is not kept: half-DANE and an unauthenticated server weaken, an opportunistic policy drops or breaks."""
     assert asked_for_requiretls(WISHES)["promise"].tolist() == [
-        "honoured",
+        "kept",
         "weakened",
-        "honoured_untold",
+        "kept_untold",
         "weakened",
         "dropped",
         "broken",
-        "returned",
+        "refused",
         "not_delivered",
         "not_delivered",
     ]
     table = promises(WISHES)
     assert table["denominator"].unique().tolist() == [6]
-    assert "returned" not in table.index.get_level_values("promise")
+    assert "refused" not in table.index.get_level_values("promise")
     whole = promises(WISHES, by=None, of="all")
     assert whole["numerator"].sum() == 9
     with pytest.raises(ValueError, match="delivered"):
@@ -300,22 +300,22 @@ def test_a_message_has_the_word_of_its_last_attempt() -> None:
         {"queue_id": "B", "requiretls": "unknown", "action": "failed", "attempted": False},
     )
     rows = asked_for_requiretls(mail)
-    assert rows["promise"].tolist() == ["honoured", "not_delivered"]
+    assert rows["promise"].tolist() == ["kept", "not_delivered"]
     assert rows["result"].tolist() == ["ok", "failed"]
     assert len(asked_for_requiretls(mail, per="attempt")) == 3
 
 
 TRUTH = {
-    "delivered_requiretls_satisfied": {"honoured"},
+    "delivered_requiretls_satisfied": {"kept"},
     "delivered_requiretls_with_half_dane": {"weakened"},
     "delivered_requiretls_sent_without_cert_match": {"weakened"},
     "delivered_requiretls_not_supported_by_server_tls": {"dropped"},
     "delivered_requiretls_not_supported_by_server_cleartext": {"broken"},
-    "sender_config_disables_cert_matching": {"returned"},
-    "server_certificate_not_acceptable_for_requiretls": {"returned"},
-    "server_lacks_requiretls": {"returned"},
-    "server_lacks_starttls_for_requiretls": {"returned"},
-    "server_refused_starttls_for_requiretls": {"returned"},
+    "sender_config_disables_cert_matching": {"refused"},
+    "server_certificate_not_acceptable_for_requiretls": {"refused"},
+    "server_lacks_requiretls": {"refused"},
+    "server_lacks_starttls_for_requiretls": {"refused"},
+    "server_refused_starttls_for_requiretls": {"refused"},
 }
 """What the lab's truth says of a REQUIRETLS message, and the promise that it comes to; others were not delivered."""
 
