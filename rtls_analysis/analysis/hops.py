@@ -100,8 +100,9 @@ def hop_verdicts(snapshot: Snapshot, rules: Rules | None = None) -> pd.DataFrame
     held = Rules.of(**snapshot.manifest.get("rules", {}))
     if rules is not None and rules.cn_id != held.cn_id:
         raise ValueError("another cn_id needs the certificates; judge the snapshot again with rtls.judge")
-    roots = Roots.from_pem(snapshot.roots_pem)
-    return _table(kinds, _judged(Judge(rules or held, roots, kinds.certificates.__getitem__), kinds.examples))
+    no_roots = Roots(())  # the sessions bring their verdicts on PKIX along
+    judge = Judge(rules or held, no_roots, kinds.certificates.__getitem__)
+    return _table(kinds, _judged(judge, kinds.examples))
 
 
 @dataclass(frozen=True, slots=True)

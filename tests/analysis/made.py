@@ -1,0 +1,30 @@
+"""Snapshots made of rows, for tests that need a world of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rtls_analysis import schema
+from rtls_analysis.schema import SNAPSHOT_TABLES, to_frame
+from rtls_analysis.store import Snapshot
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+def made(
+    domains: Rows = (), *, started_at: str = "2026-11-25T00:00:00+00:00", roots: bytes = b"", **tables: Rows
+) -> Snapshot:
+    """A snapshot in memory, of these rows and no others."""
+    rows: dict[str, Rows] = {"domains": domains, **tables}
+    frames = {table.name: to_frame(table, rows.get(table.name, ())) for table in SNAPSHOT_TABLES}
+    return Snapshot(None, {"started_at": started_at, "rules": {}, "state": "complete"}, roots, frames)
+
+
+def shares(**words: str) -> dict[str, str]:
+    """The columns of a domain with these shares, and `none` for the others."""
+    names = [column.name for column in schema.DOMAINS.columns if column.name in _SHARES]
+    return {name: words.get(name, "none") for name in names} | words
+
+
+_SHARES = {"starttls", "pkix", "dane", "requiretls_offered", "requiretls_ready", "requiretls_ready_testing"}
