@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rtls_analysis.analysis.demands import standings
 from rtls_analysis.analysis.postfix_policy import postfix_policy
@@ -535,6 +538,26 @@ def test_text_is_safe() -> None:
     text = what_if_text(what_if(mail, snapshot()))
     assert "\x1b" not in text
     assert "\\x1b" in text
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.text(max_size=30), st.one_of(st.none(), st.text(max_size=20))), max_size=5))
+def test_any_text_in_a_log(names: list[tuple[str, str | None]]) -> None:
+    """Whatever stands for a domain or a relay, the table, the text and the proposal are made, and only host names are proposed."""
+    mail = deliveries(
+        *(
+            {"recipient": f"x@{domain}", "recipient_domain": domain, "relay_host": relay}
+            for domain, relay in names
+        )
+    )
+    scan = snapshot(domains=[judged(domain, "none", "no_starttls") for domain in {name for name, _ in names}])
+    frame = what_if(mail, scan)
+    assert what_if_totals(frame)["messages"].sum() == len(names)
+    assert what_if_text(frame).replace("\n", "").isprintable()
+    keys = re.findall(r"\{ (.*) = opportunistic \}", postfix_policy(frame))
+    assert all(
+        re.fullmatch(r"[a-z0-9_.-]+", key) for key in keys if "$mydomain" not in key and key != "localhost"
+    )
 
 
 def _proposal(destinations: Snapshot, rule: str = "requiretls", **options: Any) -> str:
