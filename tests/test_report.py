@@ -22,7 +22,7 @@ from rtls_analysis.schema import BOUNCES, CONNECTIONS, DELIVERIES, HOPS, TLS_REP
 from rtls_analysis.store import Snapshot
 
 VOID = {"meta", "img", "br", "link"}
-EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(2)> \x00\x1b[2J\u202e ' + "x" * 100_000
+EVIL = '$\\frac{$<script>alert(1)</script>"><img src=x onerror=alert(2)> \x00\x1b[2J\u202e ' + "x" * 100_000
 LOG = b"""\
 Nov 23 16:32:10 mx1 postfix/smtp[411]: CF51F2585C1: to=<a@one.test>, relay=mx.one.test[192.0.2.1]:25, delay=0.9, delays=0/0/0.5/0.4, tls=dane/requiretls, dsn=2.0.0, status=sent (250 2.0.0 Ok)
 Nov 23 16:33:10 mx1 postfix/smtp[412]: CF51F2585C2: to=<b@two.test>, relay=mx.two.test[192.0.2.2]:25, delay=1.2, delays=0/0/0.5/0.7, tls=!dane/!requiretls:nostarttls, dsn=5.7.30, status=bounced (Sender requested REQUIRETLS, but TLS service was not offered by host mx.two.test[192.0.2.2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.delays import End, time_to_delivery
@@ -14,8 +14,19 @@ from rtls_analysis.analysis.failures import (
     repeated_failures,
 )
 from rtls_analysis.outcomes import Action, RequireTls
-from rtls_analysis.report.page import Note, Section, Table
-from rtls_analysis.report.tables import counted, example_table, last_word, period_of, rate_table, share_table
+from rtls_analysis.plots import delays as delay_plots
+from rtls_analysis.plots import experiment as experiment_plots
+from rtls_analysis.plots import failures as failure_plots
+from rtls_analysis.report.page import Block, Note, Section, Table, draw
+from rtls_analysis.report.tables import (
+    counted,
+    drawable,
+    example_table,
+    last_word,
+    period_of,
+    rate_table,
+    share_table,
+)
 from rtls_analysis.schema import CONNECTIONS, DELIVERIES, conform
 
 if TYPE_CHECKING:
@@ -42,7 +53,7 @@ _PROMISES: Mapping[str, str] = {
     Promise.WEAKENED: "weakened: sent on with REQUIRETLS, server or name not authenticated",
     Promise.DROPPED: "dropped: delivered over TLS without REQUIRETLS",
     Promise.BROKEN: "broken: delivered in cleartext",
-    Promise.REFUSED: "refused: the sender's own server kept the promise and did not deliver",
+    Promise.REFUSED: "refused: returned by the sender's own server, as was asked",
     Promise.NOT_DELIVERED: "not delivered, for another reason or not yet",
 }
 
@@ -79,7 +90,17 @@ def _ends(mail: pd.DataFrame) -> Section:
     by_day = failure_rates(mail, by="day")
     if len(by_day) > 1:
         caption = "The same by day (UTC), by the first attempt."
-        section.add(rate_table(by_day, caption, "day", names=lambda day: f"{day:%Y-%m-%d}", most=31))
+        section.add(
+            draw(
+                failure_plots.failures_over_time,
+                drawable(mail),
+                alternative=f"A line over {len(by_day)} days: the share of messages that failed, with its interval. "
+                "The table below has the numbers.",
+                caption="Messages that failed, by day.",
+                height=3.4,
+            ),
+            rate_table(by_day, caption, "day", names=lambda day: f"{day:%Y-%m-%d}", most=31),
+        )
     destinations = _worst(failure_rates(mail, by="destination"))
     providers = _worst(failure_rates(mail, by="provider"))
     if len(destinations):
@@ -88,7 +109,7 @@ def _ends(mail: pd.DataFrame) -> Section:
     if len(providers) < len(destinations):
         caption = "Providers of the relay at which most messages failed."
         section.add(rate_table(providers, caption, "provider", most=SHOWN))
-    section.add(_delays(mail), _first_tries(mail))
+    section.add(*_delays(mail), _first_tries(mail))
     return section
 
 
@@ -98,14 +119,23 @@ def _worst(table: pd.DataFrame) -> pd.DataFrame:
     return failed.sort_values("numerator", ascending=False, kind="stable")
 
 
-def _delays(mail: pd.DataFrame) -> Table | None:
+def _delays(mail: pd.DataFrame) -> Iterator[Block]:
     spans = time_to_delivery(mail)
     taken = spans["seconds"][spans["end"] == End.DELIVERED].dropna()
     if taken.empty:
         return None
     rows = [[f"{share:.0%} within", seconds_text(float(taken.quantile(share)))] for share in (0.5, 0.9, 0.99)]
+    counts = counted(spans["end"])
+    told = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+    yield draw(
+        delay_plots.time_to_delivery,
+        drawable(mail),
+        alternative=f"Two curves over the time since arrival: the share delivered and the share failed; {told}. The "
+        "table below has the quantiles of those delivered.",
+        caption="How long mail takes; what is still queued took at least as long as the log goes.",
+    )
     caption = f"How long the {len(taken):,} took that were delivered."
-    return Table(caption, ("of those delivered", "time"), rows, frozenset({1}))
+    yield Table(caption, ("of those delivered", "time"), rows, frozenset({1}))
 
 
 def seconds_text(seconds: float) -> str:
@@ -163,6 +193,14 @@ def _reasons(mail: pd.DataFrame, connections: pd.DataFrame | None) -> Section:
     )
     bad = mail[mail["action"].isin([Action.FAILED, Action.DELAYED])]
     section.add(
+        draw(
+            failure_plots.failure_reasons,
+            drawable(mail),
+            connections=connections,
+            alternative=f"A bar for each of {len(table)} reasons, the commonest is {last_word(table.index[0])}. The "
+            "table below has the numbers.",
+            caption="Why mail failed or was put off, and how it ended.",
+        ),
         rate_table(table, caption, "reason", names=last_word, most=20),
         example_table(
             bad, "tls_outcome", "reply_text", "recipient_domain", "What the logs say, an example of each."
@@ -183,6 +221,14 @@ def _wishes(mail: pd.DataFrame) -> Section:
         return section
     kept = promises(mail, by=None, of="all")
     section.add(
+        draw(
+            experiment_plots.requiretls_experiment,
+            drawable(mail),
+            alternative="A bar for each domain that sends, its parts by what became of the wish for REQUIRETLS. The "
+            "table below has the numbers of all together.",
+            caption="What became of the wish for REQUIRETLS, by the domain of the sender.",
+            height=3.0,
+        ),
         rate_table(
             table,
             "What became of the wish, as the last attempt of each message tells.",
@@ -212,6 +258,16 @@ def _levels(mail: pd.DataFrame, connections: pd.DataFrame | None) -> Section:
             Note(
                 "Few hosts take most mail, so the rate of hosts and that of messages part. Messages of one host are "
                 "not independent; their interval allows for that."
+            )
+        )
+        section.add(
+            draw(
+                failure_plots.host_and_message_rates,
+                drawable(mail),
+                alternative="Dots with intervals: for encrypted, valid and verified mail the rate of hosts beside the "
+                "rate of messages. The tables below have the numbers.",
+                caption="The rate of hosts beside that of messages.",
+                height=3.6,
             )
         )
         for of, unit in (("message", "messages"), ("host", "hosts")):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,7 +129,9 @@ def draw(
     from matplotlib.figure import Figure as Canvas
 
     settings: Any = {"svg.fonttype": "path", "svg.hashsalt": "rtls", "font.size": 10, "axes.titlesize": 11}
-    with mpl.rc_context(settings):
+    settings["text.parse_math"] = False  # a dollar sign in a name is one
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # a name in a script that the font lacks
         canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
         plot(*arguments, ax=canvas.subplots(), **options)
         drawn = io.BytesIO()

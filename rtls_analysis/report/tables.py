@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.read.mail_coverage import printable
 from rtls_analysis.report.page import Note, Table
 
 if TYPE_CHECKING:
@@ -162,6 +163,19 @@ def example_table(
 
 def _or_dash(value: Any) -> str:
     return value if isinstance(value, str) else "-"
+
+
+_LABELS = ("sender_domain", "recipient_domain", "relay_host", "reporting_host", "provider")
+
+
+def drawable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give a frame whose names can be drawn: short, and without what no font has; each name stays itself."""
+    cleaned = {}
+    for column in _LABELS:
+        if column in frame:
+            names = frame[column].dropna().unique()
+            cleaned[column] = frame[column].map({name: printable(name, 60) for name in names}).astype("str")
+    return frame.assign(**cleaned)
 
 
 def coverage_tables(frames: Mapping[str, pd.DataFrame]) -> list[Table]:

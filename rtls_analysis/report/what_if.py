@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rtls_analysis.analysis.intervals import wilson
 from rtls_analysis.analysis.what_if import what_if_losses, what_if_totals
 from rtls_analysis.analysis.what_if_text import WHAT_IS_ASKED, _notes
-from rtls_analysis.report.page import Note, Section, Table
+from rtls_analysis.plots import what_if as plots
+from rtls_analysis.report.page import Figure, Note, Section, Table, draw
 from rtls_analysis.report.tables import between, percent, words
 from rtls_analysis.schema import WHAT_IF, Demand, Prospect, conform
 
@@ -44,12 +45,27 @@ def what_if_section(frame: pd.DataFrame) -> Section:
     if table.empty:
         section.add(Note("No mail to other hosts."))
         return section
-    section.add(Note(what_if_headline(table)), _totals(table), _losses(table, "recipient_domain"))
+    section.add(
+        Note(what_if_headline(table)), _figure(table), _totals(table), _losses(table, "recipient_domain")
+    )
     section.add(
         _losses(table, "provider"),
         *(Note(words) for words in _notes(table, Demand(table["rule"].iloc[0]), SHOWN)),
     )
     return section
+
+
+def _figure(table: pd.DataFrame) -> Figure:
+    totals = what_if_totals(table)
+    told = ", ".join(f"{words(str(word))} {row['share']:.0%}" for word, row in totals.iterrows())
+    return draw(
+        plots.what_if_totals,
+        table,
+        alternative=f"Three bars, for messages, recipients and domains, in parts by prospect; of the messages {told}. "
+        "The table below has the numbers.",
+        caption="What would become of own mail, by messages, recipients and domains.",
+        height=2.6,
+    )
 
 
 def _totals(table: pd.DataFrame) -> Table:
