@@ -187,7 +187,7 @@ def _lines(entry: _Entry, sign: str = "") -> list[str]:
 
 def _exemptions(rows: list[dict[str, Any]]) -> Iterator[_Entry]:
     for row in rows:
-        obstacle = Obstacle(row["obstacle"])
+        obstacle = Obstacle(row["obstacle"] or Obstacle.NONE)  # CSV keeps no empty word
         if row["verdict"] == Prospect.FAILS and obstacle is not Obstacle.NO_MX:
             lacks_tls = _NO_TLS.intersection(row["obstacles"] or ())
             action = "opportunistic" if lacks_tls else "opportunistic+starttls"

@@ -34,7 +34,7 @@ def what_if_text(frame: pd.DataFrame, *, shown: int = 10) -> str:
     title = f"What if all this mail had asked for {WHAT_IS_ASKED[demand]}?"
     lines = [*textwrap.wrap(title, _WIDTH), *_period(frame), "", *_totals_lines(totals)]
     lines += ["", *_loss_lines(frame, shown)]
-    for note in _notes(frame, demand, shown):
+    for note in what_if_notes(frame, shown=shown):
         lines += ["", *textwrap.wrap(note, _WIDTH)]
     return "\n".join(lines)
 
@@ -92,6 +92,11 @@ def _loss_lines(frame: pd.DataFrame, shown: int) -> list[str]:
             for row in islice(shared.to_dict("records"), 5)
         ]
     return lines
+
+
+def what_if_notes(frame: pd.DataFrame, *, shown: int = 10) -> list[str]:
+    """What has to be known to read the table rightly: what was not scanned, smart hosts, what was left out."""
+    return [] if frame.empty else _notes(frame, Demand(frame["rule"].iloc[0]), shown)
 
 
 def _notes(frame: pd.DataFrame, demand: Demand, shown: int) -> list[str]:

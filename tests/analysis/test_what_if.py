@@ -27,6 +27,7 @@ from rtls_analysis.analysis.what_if_text import what_if_text
 from rtls_analysis.read.logs import read_logs
 from rtls_analysis.schema import DELIVERIES, SNAPSHOT_TABLES, TABLES, WHAT_IF, Demand, to_frame
 from rtls_analysis.store import Snapshot
+from rtls_analysis.table_files import read_table, write_table
 from tests.analysis.destinations import snapshot_of
 from tests.servers.prepare import CannotPrepare, layer_folders, ready_roots
 
@@ -588,6 +589,21 @@ def test_proposal(destinations: Snapshot) -> None:
     assert "{ lemon.test = verify }" in _proposal(destinations, "pkix")
     assert "{ lemon.test = encrypt }" in _proposal(destinations, "tls")
     assert "requiretls" not in _proposal(destinations, "tls")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_stored_table_says_the_same(destinations: Snapshot, ending: str, tmp_path: Path) -> None:
+    """The table comes back from a file with the same totals and the same proposal."""
+    mail = deliveries(
+        *({"recipient": f"x@{name}.test"} for name in ("chestnut", "rosewood", "lemon", "ebony", "new"))
+    )
+    frame = what_if(mail, destinations)
+    write_table(frame, tmp_path / f"what_if.{ending}")
+    table, back = read_table(tmp_path / f"what_if.{ending}")
+    assert table is WHAT_IF
+    pd.testing.assert_frame_equal(what_if_totals(back), what_if_totals(frame))
+    assert postfix_policy(back) == postfix_policy(frame)
+    assert "Not scanned: 1 domains with 1 messages (new.test)" in what_if_text(back)
 
 
 def test_patterns_of_a_policy() -> None:
