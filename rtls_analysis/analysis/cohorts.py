@@ -165,7 +165,7 @@ def group_labels(frame: pd.DataFrame, by: str | Sequence[str] | pd.Series[Any] |
     import pandas as pd
 
     if by is None:
-        return pd.DataFrame({"group": pd.Series("all", index=range(len(frame)), dtype="str")})
+        return pd.DataFrame({"group": pd.Categorical(["all"] * len(frame), categories=["all"])})
     wanted = [by] if isinstance(by, (str, pd.Series)) else list(by)
     columns: dict[str, Any] = {}
     derived: pd.DataFrame | None = None

@@ -131,6 +131,7 @@ def rates(
     table = _rates(
         told,
         keys=group_labels(frame, by),
+        by_group=by is not None,
         weights=None if weights is None else _weights(frame, weights),
         clusters=None if clusters is None else _clusters(frame, clusters),
         confidence=confidence,
@@ -153,6 +154,7 @@ def _rates(
     told: Answers,
     *,
     keys: pd.DataFrame,
+    by_group: bool,
     weights: npt.NDArray[np.float64] | None,
     clusters: pd.Series[Any] | None,
     confidence: float,
@@ -175,7 +177,7 @@ def _rates(
         }
     )
     labels = [keys[name] for name in keys.columns]
-    table = parts.groupby(labels, observed=True).sum()
+    table = parts.groupby(labels, observed=by_group).sum()  # all rows are one group also where there is none
     yes, tested, is_open = (table[name].to_numpy() for name in ("numerator", "denominator", "open"))
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = yes / tested

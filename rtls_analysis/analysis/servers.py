@@ -288,7 +288,12 @@ def tlsa_matches(snapshot: Snapshot) -> pd.DataFrame:
     -------
     DataFrame
         One row per set, record and MX host that showed a chain: `tlsa_base`, `tlsa`, `mx_host`, and `matches`
-        (a flag: by itself the record matches at each address that showed a chain).
+        (a flag: a sender would accept each address that showed a chain by this record alone).
+
+    Notes
+    -----
+    A weaker digest beside a stronger one of its kind is not used (RFC 7671 §9): where the set does not match, none
+    of its records does.
     """
     import pandas as pd
 
@@ -315,10 +320,14 @@ def tlsa_matches(snapshot: Snapshot) -> pd.DataFrame:
     rows = []
     for host, base, texts in zip(hosts["mx_host"], hosts["tlsa_base"], hosts["tlsa"], strict=True):
         name = base if isinstance(base, str) else host
-        for text in dict.fromkeys(texts if host in of_host else ()):
-            record = (TlsaRecord.parse(text),)
-            checks = [check_dane(chain, TlsaState.USABLE, record, (name,), at) for chain, at in of_host[host]]
-            rows.append((name, text, host, all(check.state is DaneState.MATCH for check in checks)))
+        whole = tuple(TlsaRecord.parse(text) for text in dict.fromkeys(texts if host in of_host else ()))
+        for record in whole:
+            checks = [
+                check_dane(chain, TlsaState.USABLE, records, (name,), at)
+                for chain, at in of_host[host]
+                for records in ((record,), whole)
+            ]
+            rows.append((name, record.text, host, all(check.state is DaneState.MATCH for check in checks)))
     frame = pd.DataFrame(rows, columns=["tlsa_base", "tlsa", "mx_host", "matches"])
     return frame.astype({"tlsa_base": "str", "tlsa": "str", "mx_host": "str", "matches": "bool"})
 

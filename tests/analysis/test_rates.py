@@ -76,8 +76,9 @@ def test_a_group_without_a_trial_has_no_rate() -> None:
     assert all(math.isnan(row[name]) for name in ("rate", "low", "high"))
     assert (row["if_unknown_no"], row["if_unknown_yes"]) == (0, 1)
     empty = rates(_domains([]), of="starttls")
-    assert len(empty) == 0
-    assert list(empty.columns) == list(RATE_COLUMNS)
+    assert empty["trials"].tolist() == [0]
+    assert empty["rate"].isna().all()
+    assert len(rates(_domains([]), of="starttls", by="provider")) == 0
 
 
 def test_several_groupings() -> None:
