@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.scanner.addresses import AllowedNetworks, special_reason
+from rtls_analysis.scanner.contacts import ASKED_FOR_REST
 from rtls_analysis.scanner.options import Manners
 from rtls_analysis.scanner.politeness import OptOut, prefix_of
 from rtls_analysis.store import Snapshot
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.05
 """Seconds by which two begins may be nearer on record than the manners ask: what it takes to write them down."""
+
+IN_FLIGHT = 1.0
+"""Seconds within which a connection may still begin that was let go before its provider asked for a rest."""
 
 COLUMNS = ("rule", "who", "started_at", "detail")
 
@@ -32,14 +38,28 @@ class Breach:
 
 
 @dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of a scan, and what it was held to: a scan that is resumed may have other manners."""
+
+    begin: float
+    manners: Manners
+    run_at_once: int
+
+    def limit(self, rule: str) -> float:
+        """Give what a rule allows."""
+        return self.run_at_once if rule == "run_at_once" else float(getattr(self.manners, rule))
+
+
+@dataclass(frozen=True, slots=True)
 class _Attempt:
     begin: float
     end: float
+    run: _Run
     row: Mapping[str, Any]
 
 
 def audit(snapshot: Snapshot) -> pd.DataFrame:
-    """Check every connection of a scan against its manners, as its manifest states them.
+    """Check every connection of a scan against its manners, as its manifest states them for each of its runs.
 
     Parameters
     ----------
@@ -50,13 +70,15 @@ def audit(snapshot: Snapshot) -> pd.DataFrame:
     -------
     DataFrame
         One row per breach: `rule` (``address_at_once``, ``address_spacing``, the same for ``prefix`` and
-        ``provider``, ``run_at_once``, ``retries``, ``special_address``, ``opted_out``, ``attempts_recorded``),
+        ``provider``, ``pause``, ``run_at_once``, ``retries``, ``special_address``, ``opted_out``,
+        ``attempts_recorded``),
         `who`, `started_at` of the connection that broke it, and `detail`. Empty where all limits held.
 
     Notes
     -----
     Addresses that the user allowed as their own are held to the limits only where the manners say
-    `own_addresses`. A pause that a run's interruption cut in two is not looked for.
+    `own_addresses`. A pause doubles with each push-back; of those before an interruption only the shortest is
+    asked for after it.
     """
     import pandas as pd
 
@@ -72,15 +94,14 @@ def audit(snapshot: Snapshot) -> pd.DataFrame:
 
 def _breaches(rows: Sequence[Mapping[str, Any]], snapshot: Snapshot) -> Iterator[Breach]:
     manifest = snapshot.manifest
-    manners = Manners(**manifest.get("manners", {}))
     scan = manifest.get("scan", {})
     allowed = AllowedNetworks(scan.get("allow_special", ()))
-    attempts = sorted(
-        (_Attempt(row["started_at"].timestamp(), row["ended_at"].timestamp(), row) for row in rows),
-        key=lambda attempt: attempt.begin,
-    )
+    runs = _runs(manifest)
+    attempts = sorted((_attempt(row, runs) for row in rows), key=lambda attempt: attempt.begin)
     paced = [
-        attempt for attempt in attempts if manners.own_addresses or not allowed.allows(attempt.row["address"])
+        attempt
+        for attempt in attempts
+        if attempt.run.manners.own_addresses or not allowed.allows(attempt.row["address"])
     ]
     kinds: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
         ("address", lambda row: str(row["address"])),
@@ -91,16 +112,33 @@ def _breaches(rows: Sequence[Mapping[str, Any]], snapshot: Snapshot) -> Iterator
         groups: dict[str, list[_Attempt]] = {}
         for attempt in paced:
             groups.setdefault(name_of(attempt.row), []).append(attempt)
-        at_once, spacing = getattr(manners, f"{kind}_at_once"), getattr(manners, f"{kind}_spacing")
         for name, group in groups.items():
-            yield from _too_many(group, at_once, f"{kind}_at_once", name)
-            yield from _too_near(group, spacing, f"{kind}_spacing", name)
-    yield from _too_many(attempts, int(manifest.get("concurrency", 50)), "run_at_once", "the whole run")
-    yield from _too_often(paced, manners, snapshot)
+            yield from _too_many(group, f"{kind}_at_once", name)
+            yield from _too_near(group, f"{kind}_spacing", name)
+            if kind == "provider":
+                yield from _too_early(group, name)
+    yield from _too_many(attempts, "run_at_once", "the whole run")
+    yield from _too_often(paced, snapshot)
     yield from _forbidden(attempts, allowed, OptOut(scan.get("opt_out", ())))
 
 
-def _too_many(group: Sequence[_Attempt], at_once: int, rule: str, who: str) -> Iterator[Breach]:
+def _runs(manifest: Mapping[str, Any]) -> list[_Run]:
+    """Give the runs of a scan in order: the first, and those that resumed it."""
+    manners, at_once = manifest.get("manners", {}), int(manifest.get("concurrency", 50))
+    runs = [_Run(float("-inf"), Manners(**manners), at_once)]
+    for entry in manifest.get("resumed", ()):
+        begin = dt.datetime.fromisoformat(entry["at"]).timestamp()
+        runs.append(_Run(begin, Manners(**entry.get("manners", manners)), entry.get("concurrency", at_once)))
+    return runs
+
+
+def _attempt(row: Mapping[str, Any], runs: Sequence[_Run]) -> _Attempt:
+    begin = row["started_at"].timestamp()
+    run = runs[max(0, bisect_right(runs, begin, key=lambda run: run.begin) - 1)]
+    return _Attempt(begin, row["ended_at"].timestamp(), run, row)
+
+
+def _too_many(group: Sequence[_Attempt], rule: str, who: str) -> Iterator[Breach]:
     """Find connections that began while as many as are allowed were open."""
     import heapq
 
@@ -108,22 +146,43 @@ def _too_many(group: Sequence[_Attempt], at_once: int, rule: str, who: str) -> I
     for attempt in group:
         while open_ends and open_ends[0] <= attempt.begin:
             heapq.heappop(open_ends)
-        if len(open_ends) >= at_once:
-            detail = f"{len(open_ends) + 1} at once, {at_once} are allowed"
+        if len(open_ends) >= (allowed := attempt.run.limit(rule)):
+            detail = f"{len(open_ends) + 1} at once, {allowed:g} are allowed"
             yield Breach(rule, who, attempt.row["started_at"], detail)
         heapq.heappush(open_ends, attempt.end)
 
 
-def _too_near(group: Sequence[_Attempt], spacing: float, rule: str, who: str) -> Iterator[Breach]:
+def _too_near(group: Sequence[_Attempt], rule: str, who: str) -> Iterator[Breach]:
     """Find connections that began too soon after the one before."""
     for earlier, later in pairwise(group):
-        gap = later.begin - earlier.begin
+        gap, spacing = later.begin - earlier.begin, later.run.limit(rule)
         if gap < spacing - TOLERANCE:
             detail = f"{gap:.3f} s after the one before, {spacing:g} s are due"
             yield Breach(rule, who, later.row["started_at"], detail)
 
 
-def _too_often(paced: Sequence[_Attempt], manners: Manners, snapshot: Snapshot) -> Iterator[Breach]:
+def _too_early(group: Sequence[_Attempt], who: str) -> Iterator[Breach]:
+    """Find connections to a provider that began within the rest it had asked for (421, 45x, a block)."""
+    asked = sorted((a for a in group if a.row["outcome"] in ASKED_FOR_REST), key=lambda attempt: attempt.end)
+    at, run, pause = 0, None, 0.0
+    quiet_until = quiet_after_all = float("-inf")  # by those of the same run, and of earlier ones
+    for attempt in group:
+        while at < len(asked) and asked[at].end < attempt.begin - IN_FLIGHT:
+            manners, ended = asked[at].run.manners, asked[at].end
+            pause = min(2 * pause, manners.longest_pause) if asked[at].run is run else manners.pause
+            run = asked[at].run
+            quiet_until = max(quiet_until, ended + pause) if run is attempt.run else float("-inf")
+            quiet_after_all = max(quiet_after_all, ended + manners.pause)
+            at += 1
+        if run is not attempt.run:
+            quiet_until = float("-inf")
+        until = max(quiet_until, quiet_after_all)
+        if attempt.begin < until - TOLERANCE:
+            detail = f"{until - attempt.begin:.1f} s before the end of a pause that was asked for"
+            yield Breach("pause", who, attempt.row["started_at"], detail)
+
+
+def _too_often(paced: Sequence[_Attempt], snapshot: Snapshot) -> Iterator[Breach]:
     """Find servers that were visited more often than the manners allow, or more often than is on record."""
     visits: dict[tuple[str, str], list[_Attempt]] = {}
     for attempt in paced:
@@ -139,8 +198,9 @@ def _too_often(paced: Sequence[_Attempt], manners: Manners, snapshot: Snapshot) 
     restarts = int(snapshot.manifest.get("runs", 1)) - 1  # what was in flight at a kill is done again
     for (host, address), found in visits.items():
         who = f"{host} at {address}"
-        if len(found) > 1 + manners.retries + restarts:
-            detail = f"{len(found)} visits, {1 + manners.retries} are allowed"
+        retries = max(attempt.run.manners.retries for attempt in found)
+        if len(found) > 1 + retries + restarts:
+            detail = f"{len(found)} visits, {1 + retries} are allowed"
             yield Breach("retries", who, found[-1].row["started_at"], detail)
         told = said.get((host, address))
         if told is not None and not told <= len(found) <= told + restarts:

@@ -32,6 +32,9 @@ PUSHED_BACK = frozenset({SessionOutcome.RATE_LIMITED, SessionOutcome.GREYLISTED,
 """Outcomes that ask us to come less often: the provider gets a pause."""
 
 _BUSY_POLICY_HOST = frozenset({429, 503})
+ASKED_FOR_REST = frozenset({*PUSHED_BACK, *(f"http {status}" for status in _BUSY_POLICY_HOST)})
+"""Outcomes on record in `attempts` after which the provider gets a pause."""
+
 _NO_CONNECTION = frozenset({StsPolicyState.CONNECT_FAILED, StsPolicyState.TIMEOUT})
 _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
@@ -45,7 +48,12 @@ PATIENCE = 60.0
 
 
 class ScanStopped(Exception):
-    """The scan cannot go on from here: one line that says why and what would do. What was done is kept."""
+    """The scan cannot go on from here: one line that says why and what would do.
+
+    What was done is kept: in the directory of the scan, and in `snapshot`.
+    """
+
+    snapshot: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +134,15 @@ class Contacts:
 
     def remember(self, contacts: Iterable[Mapping[str, Any]]) -> None:
         """Let rows of `attempts` that an earlier run made a moment ago count for the manners of this one."""
-        since = time.monotonic() - time.time()
+        now = time.monotonic()
+        since = now - time.time()
         for row in contacts:
             self._scheduler.remember(
                 row["provider"],
                 row["address"],
-                began=row["started_at"].timestamp() + since,
-                ended=row["ended_at"].timestamp() + since,
-                pushed_back=row["outcome"] in PUSHED_BACK,
+                began=min(row["started_at"].timestamp() + since, now),  # a clock may have been set back
+                ended=min(row["ended_at"].timestamp() + since, now),
+                pushed_back=row["outcome"] in ASKED_FOR_REST,
             )
 
     async def run(self, jobs: Iterable[Job], visits: Mapping[tuple[str, str], Row] | None = None) -> None:

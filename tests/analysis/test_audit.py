@@ -81,6 +81,64 @@ BREACHES: list[tuple[str, list[dict[str, Any]], dict[str, Any], set[str]]] = [
         {"concurrency": 2},
         {"run_at_once"},
     ),
+    (
+        "within the pause of a provider that asked for rest",
+        [attempt(0, outcome="rate_limited"), attempt(55, "199.7.91.13", mx_host="b")],
+        {},
+        {"pause"},
+    ),
+    ("when its pause is over", [attempt(0, outcome="blocked"), attempt(61, "199.7.91.13", mx_host="b")], {}, set()),
+    ("the pause of another provider", [attempt(0, outcome="blocked"), attempt(9, "199.7.91.13", **OTHER)], {}, set()),
+    ("let go before it asked", [attempt(0, outcome="blocked"), attempt(1.2, "199.7.91.13", mx_host="b")], {}, set()),
+    (
+        "within its second pause, which is twice as long",
+        [attempt(0, outcome="greylisted"), attempt(70, outcome="greylisted"), attempt(180)],
+        {},
+        {"pause"},
+    ),
+    (
+        "of which only the first length is asked for after an interruption",
+        [attempt(0, outcome="greylisted"), attempt(70, outcome="greylisted"), attempt(180)],
+        {"resumed": [{"at": str(START + dt.timedelta(seconds=100))}], "runs": 2},
+        set(),
+    ),
+    (
+        "which it may not cut short",
+        [attempt(0, outcome="greylisted"), attempt(30)],
+        {"resumed": [{"at": str(START + dt.timedelta(seconds=10))}], "runs": 2},
+        {"pause"},
+    ),
+    (
+        "a policy host that asked for rest",
+        [
+            attempt(0, outcome="http 429", purpose="policy", mx_host=None, domain="a.org"),
+            attempt(9, purpose="policy", mx_host=None, domain="b.org"),
+        ],
+        {},
+        {"pause"},
+    ),
+    (
+        "a run that resumed with other manners is held to those",
+        [attempt(0), attempt(0.6, "198.41.0.5", **OTHER), attempt(60), attempt(60.6, "198.41.0.5", **OTHER)],
+        {
+            "manners": {"prefix_spacing": 0.5},
+            "resumed": [
+                {"at": str(START + dt.timedelta(seconds=50)), "manners": {"prefix_spacing": 1.0}, "concurrency": 1}
+            ],
+        },
+        {"prefix_spacing"},
+    ),
+    (
+        "and to its own number of connections",
+        [
+            attempt(0, ended_at=START + dt.timedelta(seconds=9)),
+            attempt(1, "199.7.91.13", **OTHER, ended_at=START + dt.timedelta(seconds=9)),
+            attempt(60, ended_at=START + dt.timedelta(seconds=70)),
+            attempt(61, "199.7.91.13", **OTHER),
+        ],
+        {"resumed": [{"at": str(START + dt.timedelta(seconds=50)), "concurrency": 1}]},
+        {"run_at_once"},
+    ),
     ("four visits", [attempt(n * 100) for n in range(4)], {}, {"retries"}),
     ("a policy host too soon", [attempt(0), attempt(1, purpose="policy", mx_host=None, domain="a.org")], {}, {"address_spacing"}),
     ("a private address", [attempt(0, "10.0.0.1")], {}, {"special_address"}),
@@ -121,23 +179,26 @@ def test_connections_that_are_not_on_record() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.booleans()), min_size=1, max_size=40),
     st.floats(0.05, 4.0),
     st.integers(1, 8),
 )
 def test_what_the_scheduler_lets_go_holds(
-    places: list[tuple[int, int]], duration: float, at_once: int
+    places: list[tuple[int, int, bool]], duration: float, at_once: int
 ) -> None:
-    """The audit, which knows nothing of the scheduler, finds no breach in what it did."""
+    """The audit, which knows nothing of the scheduler, finds no breach in what it did, also where some push back."""
     scheduler = Scheduler(Manners())
-    for number, (place, provider) in enumerate(places):
+    grumpy = {f"mx{number}" for number, (_place, _provider, pushes_back) in enumerate(places) if pushes_back}
+    for number, (place, provider, _pushes_back) in enumerate(places):
         scheduler.add(Job(f"198.{place % 2}.0.{place + 1}", f"{provider}.org", f"mx{number}"))
     now, running, rows = 0.0, [], []
     while True:
         job = scheduler.take(now) if len(running) < at_once else float("inf")
         if isinstance(job, Job):
             row = attempt(now, job.address, mx_host=job.payload, provider=job.provider)
-            rows.append({**row, "ended_at": START + dt.timedelta(seconds=now + duration)})
+            outcome = "rate_limited" if job.payload in grumpy else "completed"
+            ended_at = START + dt.timedelta(seconds=now + duration)
+            rows.append({**row, "ended_at": ended_at, "outcome": outcome})
             running.append((now + duration, job))
             continue
         if job is None and not running:
@@ -146,6 +207,9 @@ def test_what_the_scheduler_lets_go_holds(
         now = min([wait, *(end for end, _job in running)])
         for ended in [item for item in running if item[0] <= now]:
             running.remove(ended)
-            scheduler.done(ended[1], now)
-    assert len(rows) == len(places)
+            scheduler.done(ended[1], now, pushed_back=ended[1].payload in grumpy)
+    left_alone = {job.payload for job in scheduler.given_up}
+    visited = {row["mx_host"] for row in rows}
+    assert visited | left_alone == {f"mx{number}" for number in range(len(places))}
+    assert len(rows) >= len(visited)
     assert not len(audit(snapshot(rows, concurrency=at_once)))
