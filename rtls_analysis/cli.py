@@ -339,8 +339,7 @@ def _scan(arguments: argparse.Namespace) -> int:
         from rtls_analysis.scanner.plan import plan_text
 
         print(plan_text(snapshot.manifest["plan"], concurrency=snapshot.manifest["concurrency"]))
-        return OK
-    if arguments.output is None:
+    elif arguments.output is None:
         for domain in snapshot.domains["domain"]:
             print(rtls.DomainPage(snapshot, domain))
     elif not arguments.quiet:
@@ -349,8 +348,12 @@ def _scan(arguments: argparse.Namespace) -> int:
     bad = snapshot.table("domains", columns=["domain", "detail"], where={"mx_state": "bad_name"})
     for name, why in zip(bad["domain"], bad["detail"], strict=True):
         print(f"rtls: not scanned: {why or name}", file=sys.stderr)
-    if warning := snapshot.manifest["resolver"]["warning"]:
-        print(f"rtls: {warning}", file=sys.stderr)
+    for warning in (
+        *snapshot.manifest["vantage"].get("warnings", ()),
+        snapshot.manifest["resolver"]["warning"],
+    ):
+        if warning:
+            print(f"rtls: {warning}", file=sys.stderr)
     return UNREADABLE if len(bad) else OK
 
 

@@ -9,6 +9,7 @@ After ``kill -9`` the journals are read back; a torn last line is the work in fl
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import fcntl
 import json
@@ -252,8 +253,12 @@ class SnapshotWriter:
         self.manifest: dict[str, Any] = dict(manifest)
         self.resumed = False
         self._lock: BinaryIO | None = None
-        self._open(self.path)
         self._own = Journals(self.path)
+        try:
+            self._open(self.path)
+        except BaseException:
+            self.abandon()
+            raise
 
     def _open(self, out: Path) -> None:
         if out.exists() and not out.is_dir():
@@ -272,7 +277,7 @@ class SnapshotWriter:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
+            self._unlock()
             raise StoreProblem(
                 f"another process is writing to {out}; let it end, or give a new directory"
             ) from None
@@ -355,11 +360,17 @@ class SnapshotWriter:
         """Turn the journals into parts and let go of the directory."""
         self.fold()
         self.write_manifest()
-        self.abandon()
+        self._unlock()
 
     def abandon(self) -> None:
-        """Let go of the directory as it is."""
-        self._own.close()
+        """Let go of the directory as it is; a temporary one is removed with all that is in it."""
+        with contextlib.suppress(OSError):  # a full disk, that brought us here
+            self._own.close()
+        self._unlock()
+        if self.is_temporary:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -315,6 +315,12 @@ def families() -> tuple[bool, bool]:
     )
 
 
+def sources() -> tuple[str, ...]:
+    """Give the addresses from which this machine talks to the public Internet, of each family that it reaches."""
+    found = (_source(socket.AF_INET, _PEER_V4), _source(socket.AF_INET6, _PEER_V6))
+    return tuple(str(address) for address in found if address is not None)
+
+
 def _source(family: socket.AddressFamily, peer: str) -> Address | None:
     """Give the address from which this machine would talk to `peer`; None where it has no route."""
     try:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import hashlib
 import os
-import platform
-import ssl
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rtls_analysis.scanner.addresses import AllowedNetworks, families
+from rtls_analysis.scanner.addresses import AllowedNetworks
 from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.descriptors import raise_limit
 from rtls_analysis.scanner.engine import Engine
 from rtls_analysis.scanner.loop import run_sync
+from rtls_analysis.scanner.manifest import describe_circumstances, make_manifest, note_run, scan_identity
 from rtls_analysis.scanner.options import Manners, Options, ScanProblem, Timeouts, make_options
 from rtls_analysis.scanner.politeness import OptOut
 from rtls_analysis.scanner.reach import check_responder
@@ -28,7 +25,14 @@ from rtls_analysis.scanner.socks import ProxyProblem, parse_proxy
 from rtls_analysis.scanner.targets import ListProblem, Target, make_targets, read_list
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.standards.requiretls import Rules
-from rtls_analysis.store import Snapshot, SnapshotWriter, is_begun, open_snapshot, read_manifest
+from rtls_analysis.store import (
+    Snapshot,
+    SnapshotWriter,
+    StoreProblem,
+    is_begun,
+    open_snapshot,
+    read_manifest,
+)
 from rtls_analysis.verdicts import rules_record
 
 Domains = Iterable[str | tuple[str, int | None]] | str | os.PathLike[str]
@@ -93,7 +97,8 @@ def scan(
     Parameters
     ----------
     domains
-        Names in any form (U-labels, upper case, a final dot), pairs of name and rank, or the path of a list.
+        Names in any form (U-labels, upper case, a final dot), pairs of name and rank, or the path of a list as a
+        `Path`; a text is one domain.
     out
         Directory for the snapshot. With the same directory again the scan is resumed. Without one the tables
         stay in memory.
@@ -189,7 +194,13 @@ def scan(
 def _targets(domains: Domains) -> list[Target]:
     if isinstance(domains, os.PathLike):
         return read_list(Path(domains))
-    targets = make_targets([domains] if isinstance(domains, str) else domains)
+    if isinstance(domains, str):
+        if Path(domains).is_file():
+            raise ListProblem(
+                f"{domains!r} is a file here; give Path({domains!r}) for the list in it, or [{domains!r}] for a domain"
+            )
+        domains = [domains]
+    targets = make_targets(domains)
     if not targets:
         raise ListProblem("no domain to scan: the list is empty; give at least one name")
     return targets
@@ -218,29 +229,26 @@ async def _scan(
     _check(options)
     raise_limit()
     roots = _roots(options)
-    identity = _identity(targets, options, roots)
-    if out is not None and _is_finished(out, identity):
+    identity = scan_identity(targets, options, roots)
+    if out is not None and _is_finished(out, identity, options.rules):
         return open_snapshot(out)
     async with Resolver(options.resolver, ca_file=options.ca_file) as resolver:
         check = await resolver.check([target.domain for target in targets[:3] if not target.problem])
         await check_responder(options)
-        manifest = _manifest(identity, targets, options, roots)
-        manifest["resolver"] = {
-            "server": resolver.server,
-            "trusted": check.trusted,
-            "detail": check.detail,
-            "warning": "" if check.trusted else f"DNSSEC and DANE were not tested: {check.detail}",
-        }
-        writer = SnapshotWriter(out, manifest, roots.pem)
-        writer.manifest["runs"] = writer.manifest.get("runs", 0) + 1
+        circumstances = describe_circumstances(options, resolver.server, check)
+        writer = SnapshotWriter(
+            out, make_manifest(identity, targets, options, roots, circumstances), roots.pem
+        )
+        note_run(writer.manifest, circumstances, resumed=writer.resumed)
         announce = show.announce if len(targets) > 1 else lambda plan: None
         engine = Engine(options, resolver, writer, roots, progress=show.progress, announce=announce)
         try:
             await engine.run(targets, plan_only=show.plan_only)
             return _finish(writer, engine, "planned" if show.plan_only else "complete")
         except (ScanStopped, ResolverProblem, OSError) as problem:
-            _keep(writer, engine, "stopped")
-            raise _in_a_line(problem, writer) from problem
+            told = _in_a_line(problem, writer)
+            told.snapshot = _keep(writer, engine, "stopped")
+            raise told from problem
         except BaseException:
             snapshot = _keep(writer, engine, "interrupted")
             if holder is not None and snapshot is not None:
@@ -259,7 +267,9 @@ def _check(options: Options) -> None:
         raise ScanProblem(str(problem)) from None
 
 
-def _in_a_line(problem: Exception, writer: SnapshotWriter) -> Exception:
+def _in_a_line(
+    problem: ScanStopped | ResolverProblem | OSError, writer: SnapshotWriter
+) -> ScanStopped | ResolverProblem:
     """Give a problem that ended a scan in a form that says what would do."""
     if not isinstance(problem, OSError):
         return problem
@@ -276,8 +286,9 @@ def _keep(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot | None
     try:
         return _finish(writer, engine, state)
     except OSError:
-        writer.abandon()
         return None
+    finally:
+        writer.abandon()
 
 
 def _finish(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot:
@@ -292,11 +303,27 @@ def _finish(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot:
     return writer.snapshot()
 
 
-def _is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
+def _is_finished(out: Path, identity: Mapping[str, Any], rules: Rules) -> bool:
+    """Whether a directory holds this scan, done to its end.
+
+    Raises
+    ------
+    StoreProblem
+        It holds this scan, done or not, judged by other rules.
+    """
     if not is_begun(out):
         return False
     manifest = read_manifest(out)
-    return bool(manifest.get("scan") == identity and manifest.get("state") == "complete")
+    if manifest.get("scan") != identity:
+        return False
+    asked = rules_record(rules)
+    held = {**asked, **manifest.get("rules", {})}
+    if differ := [name.replace("_", " ") for name in asked if asked[name] != held[name]]:
+        raise StoreProblem(
+            f"{out} holds this scan under other rules (different {', '.join(differ)}); run it under those it began "
+            "with, and have rtls.judge give the verdicts under others, or give a new directory"
+        )
+    return bool(manifest.get("state") == "complete")
 
 
 def _roots(options: Options) -> Roots:
@@ -308,57 +335,3 @@ def _roots(options: Options) -> Roots:
         raise ScanProblem(f"cannot read the CA file {options.ca_file}: {error.strerror}") from None
     except ValueError as error:
         raise ScanProblem(f"no certificates in the CA file {options.ca_file}: {error}") from None
-
-
-def _identity(targets: Sequence[Target], options: Options, roots: Roots) -> dict[str, Any]:
-    """Say what makes two scans the same one: what is asked of whom, not how fast or by which reading."""
-    names = hashlib.sha256()
-    for target in targets:
-        names.update(f"{target.domain}\t{target.rank}\n".encode("utf-8", "backslashreplace"))
-    return {
-        "domains": len(targets),
-        "domain_list_sha256": names.hexdigest(),
-        "smtp_port": options.smtp_port,
-        "https_port": options.https_port,
-        "allow_special": sorted(options.allow_special),
-        "opt_out": sorted(options.opt_out),
-        "roots_sha256": roots.sha256,
-        "seed": options.seed,
-        "sample_shared": options.sample_shared,
-    }
-
-
-def _manifest(
-    identity: Mapping[str, Any], targets: Sequence[Target], options: Options, roots: Roots
-) -> dict[str, Any]:
-    has_v4, has_v6 = families()
-    timeouts, manners = options.timeouts, options.manners
-    return {
-        "format": 1,
-        "state": "running",
-        "started_at": dt.datetime.now(dt.UTC).isoformat(),
-        "scan": dict(identity),
-        "bad_names": sum(1 for target in targets if target.problem),
-        "vantage": {
-            "ehlo_name": options.ehlo_name,
-            "contact": options.contact,
-            "ipv4": has_v4,
-            "ipv6": has_v6,
-        },
-        "rules": rules_record(options.rules),
-        "timeouts": {name: getattr(timeouts, name) for name in timeouts.__slots__},
-        "manners": {name: getattr(manners, name) for name in manners.__slots__},
-        "concurrency": options.concurrency,
-        "proxy": options.proxy is not None,
-        "sample_shared": options.sample_shared,
-        "roots": {
-            "source": str(options.ca_file) if options.ca_file else f"certifi {version('certifi')}",
-            "sha256": roots.sha256,
-        },
-        "versions": {
-            "rtls_analysis": version("rtls_analysis"),
-            "python": platform.python_version(),
-            "openssl": ssl.OPENSSL_VERSION,
-            **{name: version(name) for name in ("cryptography", "dnspython", "pandas", "pyarrow")},
-        },
-    }

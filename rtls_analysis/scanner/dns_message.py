@@ -11,7 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-RDTYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "MX": 15, "TXT": 16, "AAAA": 28, "DNSKEY": 48, "TLSA": 52}
+RDTYPES = {
+    "A": 1,
+    "NS": 2,
+    "CNAME": 5,
+    "SOA": 6,
+    "PTR": 12,
+    "MX": 15,
+    "TXT": 16,
+    "AAAA": 28,
+    "DNSKEY": 48,
+    "TLSA": 52,
+}
 """The types that can be asked, and their numbers."""
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
@@ -416,7 +427,7 @@ def _text(rdtype: str, wire: bytes, begins: int, ends: int) -> str:
         return f"{data[0]} {data[1]} {data[2]} {data[3:].hex()}"
     if rdtype == "MX" and len(data) >= 3:
         return f"{data[0] << 8 | data[1]} {_target(wire, begins + 2, ends)}"
-    if rdtype == "CNAME":
+    if rdtype in ("CNAME", "PTR"):
         return _target(wire, begins, ends)
     if rdtype in ("A", "AAAA", "TLSA", "MX"):
         raise Malformed(f"{rdtype} record of {len(data)} octets")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import math
 import os
 import sys
 from collections import Counter
@@ -17,7 +16,8 @@ from typing import Any
 from rtls_analysis.outcomes import FeatureState, SessionOutcome, StsRecordState, TlsaState
 from rtls_analysis.progress import progress_bar
 from rtls_analysis.scanner.addresses import families
-from rtls_analysis.scanner.contacts import PUSHED_BACK, ScanStopped
+from rtls_analysis.scanner.contacts import ASKED_FOR_REST, ScanStopped
+from rtls_analysis.scanner.introduction import check_introduction
 from rtls_analysis.scanner.options import Options
 from rtls_analysis.scanner.plan import Plan, Planner, expected, plan_text
 from rtls_analysis.scanner.probe import not_contacted
@@ -107,6 +107,8 @@ class Engine:
         async with self._crew(len(targets)) as crew:
             await self._look_up(crew, todo)
             plan = self._plan(held)
+            if any(not job.own for job in plan.jobs):
+                await self._check_introduction()
             if not plan_only:
                 await self._contact(crew, plan, held)
 
@@ -126,18 +128,19 @@ class Engine:
         return held
 
     def _of_late(self) -> list[Row]:
-        """Give the connections of an earlier run that still count for the manners."""
+        """Give the connections of an earlier run that still count for the manners, in the order of their ends."""
         manners = self.options.manners
         spacing = max(manners.address_spacing, manners.prefix_spacing, manners.provider_spacing)
         now = dt.datetime.now(dt.UTC)
         spaced = now - dt.timedelta(seconds=spacing)
         paused = now - dt.timedelta(seconds=manners.longest_pause)
         columns = ["address", "provider", "started_at", "ended_at", "outcome"]
-        return [
+        of_late = (
             row
             for row in self.writer.stored("attempts", columns)
-            if row["started_at"] > spaced or (row["outcome"] in PUSHED_BACK and row["ended_at"] > paused)
-        ]
+            if row["started_at"] > spaced or (row["outcome"] in ASKED_FOR_REST and row["ended_at"] > paused)
+        )
+        return sorted(of_late, key=lambda row: row["ended_at"])
 
     @contextlib.asynccontextmanager
     async def _crew(self, domains: int) -> AsyncIterator[_Here | _Crew]:
@@ -145,6 +148,7 @@ class Engine:
         count = self.options.workers
         if count is None:
             count = (os.cpu_count() or 1) if domains >= WORTH_WORKERS else 1
+        count = min(count, self.options.concurrency)
         if count == 1:
             journals = self.writer.journals("w0")
             try:
@@ -224,6 +228,14 @@ class Engine:
         self.writer.write_manifest()
         self.announce(plan_text(summary, concurrency=self.options.concurrency))
         return plan
+
+    async def _check_introduction(self) -> None:
+        """Warn where strangers would find something wrong with the way we introduce ourselves."""
+        warnings = await check_introduction(self.options, self.resolver)
+        self.writer.manifest["vantage"]["warnings"] = warnings
+        self.writer.write_manifest()
+        for warning in warnings:
+            self.announce(f"Warning: {warning}")
 
     async def _contact(self, crew: _Here | _Crew, plan: Plan, held: _Held) -> None:
         if not plan.jobs:
@@ -378,10 +390,11 @@ class _Crew:
 
     def __init__(self, options: Options, folder: Path, size: int, resolver: Resolver) -> None:
         self.size = size
-        share = replace(options, concurrency=math.ceil(options.concurrency / size))
         self._begin = [
             Begin(
-                share,
+                replace(
+                    options, concurrency=options.concurrency // size + (number <= options.concurrency % size)
+                ),
                 folder.absolute(),
                 f"w{number}",
                 resolver.trusted,

@@ -202,7 +202,7 @@ def _as_mapping(value: Any) -> dict[str, Any]:
 
 def _record(kind: type[Any], value: Any, name: str) -> Any:
     if isinstance(value, kind):
-        return value
+        value = _as_mapping(value)
     if not isinstance(value, Mapping):
         raise ScanProblem(f"{name} is {value!r}; give a mapping")
     types = {item.name: str(item.type) for item in fields(kind)}

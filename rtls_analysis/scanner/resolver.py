@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rtls_analysis.scanner.dns_channels import Channel, Datagrams, Pending, Stream
 from rtls_analysis.scanner.dns_message import (
@@ -67,7 +67,12 @@ _LIFE_SIGNS = (("localhost", "A"), (".", "NS"))  # a resolver answers these by i
 
 
 class ResolverProblem(Exception):
-    """A resolver that cannot be used: one line that says what came and what would do."""
+    """A resolver that cannot be used: one line that says what came and what would do.
+
+    Where it ended a scan, `snapshot` holds what was done until then.
+    """
+
+    snapshot: Any = None
 
 
 class _Silence(Exception):
@@ -294,7 +299,7 @@ class Resolver:
         name
             A-labels, in any case; the final dot and escapes (``\DDD``) may be there.
         rdtype
-            ``A`` ``AAAA`` ``CNAME`` ``MX`` ``TXT`` ``TLSA``.
+            ``A`` ``AAAA`` ``CNAME`` ``MX`` ``PTR`` ``TXT`` ``TLSA``.
 
         Returns
         -------

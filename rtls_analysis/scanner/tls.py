@@ -13,6 +13,9 @@ import ssl
 import sys
 from dataclasses import dataclass
 
+CIPHERS = "ALL:COMPLEMENTOFALL:@SECLEVEL=0"
+"""What is offered to mail servers up to TLS 1.2: static RSA and anonymous ciphers too, keys of any size."""
+
 HANDSHAKE_BUDGET = 1 << 18
 """Bytes that a server may send before the handshake is complete."""
 
@@ -105,7 +108,7 @@ def lax_context() -> ssl.SSLContext:
     context.check_hostname = False  # first: CERT_NONE raises ValueError while this is on
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED  # naming TLSv1 would warn
-    context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")  # TLS 1.0/1.1, static RSA, anonymous DH
+    context.set_ciphers(CIPHERS)
     context.options |= 0x4  # OP_LEGACY_SERVER_CONNECT, named from 3.12
     context.options |= ssl.OP_NO_RENEGOTIATION  # a hostile server could order one handshake after another
     return context

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rtls_analysis.scanner import options
-from rtls_analysis.scanner.options import ScanProblem, configure, make_options, read_opt_out
+from rtls_analysis.scanner.options import Manners, ScanProblem, configure, make_options, read_opt_out
 
 WHO = {"ehlo_name": "probe.example.org", "contact": "me@example.org"}
 
@@ -64,6 +64,7 @@ WRONG = [
     ("time without end", {"timeouts": {"session": float("inf")}}, "give a number"),
     ("no number", {"manners": {"pause": float("nan")}}, "give a number from 0 on"),
     ("nobody may be contacted", {"manners": {"address_at_once": 0}}, "give a whole number from 1 on"),
+    ("nobody, said with a record", {"manners": Manners(prefix_at_once=0)}, "give a whole number from 1 on"),
     ("half a connection", {"manners": {"prefix_at_once": 1.5}}, "give a whole number from 1 on"),
     ("a share in percent", {"manners": {"error_share": 5}}, "give a number from 0 to 1"),
     ("a manner of the wrong kind", {"manners": {"own_addresses": 1}}, "true or false"),
