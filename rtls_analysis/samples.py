@@ -59,7 +59,7 @@ def _connections(folder: Path) -> pd.DataFrame:
 
 
 def _bounces(folder: Path) -> pd.DataFrame:
-    return read_dsns(sorted(folder.rglob("*.eml")), progress=False)
+    return read_dsns(folder / "dsns.mbox", progress=False)
 
 
 def _tls_reports(folder: Path) -> pd.DataFrame:
@@ -110,6 +110,7 @@ SAMPLES: Mapping[str, Sample] = {
     for sample in (
         *_of_server(_POSTFIX, "Postfix 3.11, a sender for each REQUIRETLS policy"),
         Sample(f"{_POSTFIX}-bounces", "bounces: what came back to these senders", _POSTFIX, _bounces),
+        Sample(f"{_POSTFIX}-hops", "hops: the copies that arrived", f"{_POSTFIX}/copies.mbox", _hops),
         Sample(
             f"{_POSTFIX}-scan",
             "a snapshot: a scan of the servers that they sent to",

@@ -62,7 +62,8 @@ def write_mail_log(world: World, path: Path, *, messages: int = 5000, seed: int 
     """
     random_ = random.Random(seed)
     domains = list(world.domains.values())
-    random_.shuffle(domains)  # which ones get most mail has nothing to do with their kind
+    random_.shuffle(domains)  # which ones get most mail has nothing to do with what they are like,
+    domains.sort(key=lambda domain: domain.kind.name != "drawn")  # but few write to curiosities
     weights = list(accumulate(_liking(domain) / (place + 1) for place, domain in enumerate(domains)))
     lines: list[tuple[float, int, str]] = []
     for number in range(messages):
