@@ -161,7 +161,7 @@ def transitions(before: Snapshot, after: Snapshot, *, of: str = "requiretls_read
 def _by_domain(snapshot: Snapshot, column: str) -> pd.Series[Any]:
     import pandas as pd
 
-    domains = snapshot.table("domains", columns=["domain", column])
+    domains = snapshot.table("domains", columns=list(dict.fromkeys(["domain", column])))
     if not isinstance(domains[column].dtype, pd.CategoricalDtype):
         raise ValueError(f"{column} is no column of words")  # noqa: TRY004 - a caller's word, no wrong type
     return domains.set_index("domain")[column].astype(object).fillna(NO_WORD)
