@@ -1,4 +1,4 @@
-"""Send every message of `mail_world`: ``python -m tests.servers.mail_start ROOTS FOLDER``, first of its namespaces.
+"""Send messages of `mail_world`: ``python -m tests.servers.mail_start ROOTS FOLDER PLAN``, first of its namespaces.
 
 It starts resolver, receivers and senders, submits, waits until no queue holds anything, and ends, and everything with
 it. What remains is ``FOLDER/log/<server>/``: the server's log and, in ``mail/``, what it stored.
@@ -6,6 +6,8 @@ it. What remains is ``FOLDER/log/<server>/``: the server's log and, in ``mail/``
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import smtplib
@@ -15,11 +17,13 @@ import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.servers.conftest import PRIVATE, REPOSITORY
+import rtls_analysis as rtls
+from tests.servers.conftest import MANNERS, PRIVATE, REPOSITORY
 from tests.servers.mail_world import (
     BY_DOMAIN,
     DESTINATIONS,
@@ -39,13 +43,14 @@ from tests.servers.mail_world import (
 from tests.servers.materials import Issued, issue, lab_root, tlsa_data, write_pair, write_zones
 from tests.servers.prepare import CannotPrepare, layer_folders, ready_roots
 from tests.servers.start import DNS, World
-from tests.servers.world import NAME_SERVER, P11, PREFIX, RESOLVER
+from tests.servers.world import ALLOW_SPECIAL, EHLO_NAME, NAME_SERVER, P11, PREFIX, RESOLVER
 
 LOG, INBOX = "postfix.log", "mail/inbox"  # in a server's folder
 CLIENT = "client.plain.test"
 SECONDS = 170  # for everything, on a machine that is busy with other things
 DEAF = f"{PREFIX}.1.250"  # nobody listens there
 QUEUE_SECONDS = 60  # until every queue is empty, at most
+ANONYMOUS = "aNULL:-aNULL:HIGH:@SECLEVEL=0"  # as before OpenSSL 1.1
 QUEUES = ("maildrop", "incoming", "active", "deferred", "hold")
 
 # Mail is tried again soon, and given up soon. A destination that failed is tried again for the next message all the
@@ -61,11 +66,12 @@ notify_classes =
 mynetworks = 127.0.0.0/8, 10.25.0.0/16
 in_flow_delay = 0
 queue_run_delay = 2s
-minimal_backoff_time = 3s
-maximal_backoff_time = 3s
+minimal_backoff_time = {backoff}s
+maximal_backoff_time = {backoff}s
 maximal_queue_lifetime = 16s
 bounce_queue_lifetime = 16s
 delay_warning_time = 2s
+bounce_template_file = /etc/postfix/bounce.cf
 default_destination_concurrency_failed_cohort_limit = 0
 smtp_host_lookup = dns
 smtp_tls_CAfile = /world/ca.pem
@@ -84,7 +90,20 @@ virtual_uid_maps = static:5000
 virtual_gid_maps = static:5000
 """
 
-ANONYMOUS = "aNULL:-aNULL:HIGH:@SECLEVEL=0"  # as before OpenSSL 1.1
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done: which messages are sent, and how fast."""
+
+    numbers: tuple[int, ...] = ()  # all, if there are none
+    pause: float = 0  # seconds after each message of a sender
+    backoff: int = 3  # seconds between two tries
+    scan: bool = False  # whether the destinations are scanned first, into ``FOLDER/scan``
+
+    def messages(self, policy: Policy) -> list[Message]:
+        """Give the messages of one sender."""
+        wanted = [message for message in messages() if message.policy is policy]
+        return [message for message in wanted if not self.numbers or message.number in self.numbers]
 
 
 def _inline(pairs: Iterable[tuple[str, str]]) -> str:
@@ -99,8 +118,9 @@ def _service(line: str, **options: str) -> str:
 class MailWorld(World):
     """The folder of a run, the mounted roots in it, and the processes that send and receive."""
 
-    def __init__(self, roots: Path, folder: Path) -> None:
+    def __init__(self, roots: Path, folder: Path, plan: Plan) -> None:
         super().__init__(roots, folder, ())
+        self.plan = plan
         self.by_host = mail_addresses()
 
     # -- ground ------------------------------------------------------------------------------------------------
@@ -163,7 +183,11 @@ class MailWorld(World):
         mail = self.folder / "log" / name / "mail"
         mail.mkdir()
         os.chown(mail, 5000, 5000)
-        (root / "etc/postfix/main.cf").write_text(SHARED + settings)
+        (root / "etc/postfix/main.cf").write_text("compatibility_level = 3.11\n")
+        command = ["chroot", str(root), "postconf", "-t"]  # its own words, for times of seconds
+        templates = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        (root / "etc/postfix/bounce.cf").write_text(re.sub("hours|days", "seconds", templates))
+        (root / "etc/postfix/main.cf").write_text(SHARED.format(backoff=self.plan.backoff) + settings)
         master = (root / "etc/postfix/master.cf").read_text().splitlines()
         kept = [line for line in master if not re.match(r"smtp\s+inet", line)]
         (root / "etc/postfix/master.cf").write_text("\n".join(kept + services) + "\n")
@@ -261,19 +285,29 @@ class MailWorld(World):
             self.start_sender(policy)
         self.wait({(NAME_SERVER, 53), (RESOLVER, 53), *((address, 25) for address in self.by_host.values())})
 
-    def submit(self) -> None:
-        """Hand every message to its sender's server, all senders at once."""
-        with ThreadPoolExecutor(len(Policy)) as pool:
-            done = [
-                pool.submit(
-                    self._submit_to, policy, [message for message in messages() if message.policy is policy]
-                )
-                for policy in Policy
-            ]
-            for future in done:
-                future.result()
+    def scan(self) -> None:
+        """Scan every domain that mail is sent to, at full speed."""
+        with contextlib.chdir(self.folder):  # the manifest shall name no folder of this machine
+            rtls.scan(
+                sorted(BY_DOMAIN),
+                "scan",
+                resolver=RESOLVER,
+                ca_file="ca.pem",
+                allow_special=list(ALLOW_SPECIAL),
+                ehlo_name=EHLO_NAME,
+                contact="postmaster@plain.test",
+                manners=MANNERS,
+                seed=1,
+                progress=False,
+            )
 
-    def _submit_to(self, policy: Policy, wanted: list[Message]) -> None:
+    def submit(self) -> None:
+        """Hand the messages to their senders' servers, all at once."""
+        with ThreadPoolExecutor(len(Policy)) as pool:
+            for _done in pool.map(self._submit_to, Policy):
+                pass
+
+    def _submit_to(self, policy: Policy) -> None:
         """Submit over TLS what asks for REQUIRETLS, which a server takes within TLS only, the rest without."""
         with (
             smtplib.SMTP(self.by_host[policy.host], local_hostname=CLIENT) as clear,
@@ -284,8 +318,9 @@ class MailWorld(World):
             secured.starttls(context=context)
             for link in (clear, secured):
                 link.ehlo()
-            for message in wanted:
+            for message in self.plan.messages(policy):
                 _submit(secured if message.requiretls else clear, message)
+                time.sleep(self.plan.pause)
 
     def finish(self) -> None:
         """Wait until no queue holds anything, and stop the servers, so that their logs are whole."""
@@ -345,7 +380,7 @@ def original_recipient(address: str) -> str:
     return f"utf-8;{embedded}"
 
 
-def send_everything(folder: Path) -> None:
+def send(folder: Path, plan: Plan = Plan()) -> None:
     """Run all of this in namespaces of its own.
 
     Raises
@@ -363,7 +398,14 @@ def send_everything(folder: Path) -> None:
         )
     (folder / "mnt").mkdir()
     script = 'mount -t tmpfs tmpfs "$0"; exec "$@"'  # gone with the namespace
-    start = [sys.executable, "-m", "tests.servers.mail_start", str(roots), str(folder)]
+    start = [
+        sys.executable,
+        "-m",
+        "tests.servers.mail_start",
+        str(roots),
+        str(folder),
+        json.dumps(asdict(plan)),
+    ]
     done = subprocess.run(
         [*PRIVATE, "sh", "-ec", script, str(folder / "mnt"), *start],
         stdin=subprocess.DEVNULL,
@@ -378,10 +420,10 @@ def send_everything(folder: Path) -> None:
 
 
 def main() -> None:
-    """Send everything, and end."""
-    roots, folder = map(Path, sys.argv[1:])
+    """Send what the plan wants, and end."""
+    roots, folder, plan = sys.argv[1:]
     os.umask(0o022)
-    world = MailWorld(roots, folder)
+    world = MailWorld(Path(roots), Path(folder), Plan(**json.loads(plan)))
     began = time.monotonic()
 
     def say(what: str) -> None:
@@ -389,6 +431,9 @@ def main() -> None:
 
     world.start()
     say("everything listens")
+    if world.plan.scan:
+        world.scan()
+        say("everything is scanned")
     world.submit()
     say("everything is submitted")
     world.finish()

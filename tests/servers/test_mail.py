@@ -19,7 +19,7 @@ import pytest
 
 import rtls_analysis as rtls
 from rtls_analysis.outcomes import RequireTls, TlsLevel, TlsOutcome, Told
-from tests.servers.mail_start import CLIENT, INBOX, LOG, send_everything
+from tests.servers.mail_start import CLIENT, INBOX, LOG, send
 from tests.servers.mail_truth import Expected, expect, expect_at_relay
 from tests.servers.mail_world import (
     BY_DOMAIN,
@@ -118,7 +118,7 @@ def remains(tmp_path_factory: pytest.TempPathFactory) -> Remains:
     """Send everything, once; skips with the reason where that cannot be."""
     folder = tmp_path_factory.mktemp("mail")
     try:
-        send_everything(folder)
+        send(folder)
     except CannotPrepare as problem:
         pytest.skip(str(problem))
     return Remains(folder)
