@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 OK, UNREADABLE, USAGE, INTERRUPTED = 0, 1, 2, 130
+_SHOWN_BREACHES = 50
 
 
 class _Parser(argparse.ArgumentParser):
@@ -340,7 +341,7 @@ def _scan(arguments: argparse.Namespace) -> int:
 
         print(plan_text(snapshot.manifest["plan"], concurrency=snapshot.manifest["concurrency"]))
     elif arguments.output is None:
-        for domain in snapshot.domains["domain"]:
+        for domain in dict.fromkeys(target.domain for target in targets):
             print(rtls.DomainPage(snapshot, domain))
     elif not arguments.quiet:
         print(snapshot)
@@ -433,11 +434,14 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     snapshot = rtls.open_snapshot(arguments.path)
     breaches = rtls.audit(snapshot)
-    count = len(snapshot.table("attempts", columns=["address"]))
+    count = snapshot.count("attempts")
     if not len(breaches):
         print(f"{count:,} connections, all within the manners of the scan")
         return OK
-    print(breaches.to_string(index=False))
+    print(breaches.head(_SHOWN_BREACHES).to_string(index=False))
+    if len(breaches) > _SHOWN_BREACHES:
+        print(f"... and {len(breaches) - _SHOWN_BREACHES:,} more, all of them by rule:")
+        print(breaches["rule"].value_counts().to_string(header=False))
     print(f"\n{len(breaches):,} breaches in {count:,} connections", file=sys.stderr)
     return UNREADABLE
 

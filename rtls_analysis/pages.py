@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from rtls_analysis.analysis.obstacles import WHAT_IT_MEANS, WHAT_TO_DO
 from rtls_analysis.outcomes import (
     NOT_CONTACTED,
     DaneState,
@@ -68,40 +69,12 @@ class Section:
     note: str = ""
 
 
-WHAT_IT_MEANS: Mapping[Obstacle, str] = {
-    Obstacle.DNS_ERROR: "a DNS lookup failed or was bogus; a sender tries again later",
-    Obstacle.NO_MX: "the domain takes no mail: no MX host with an address",
-    Obstacle.UNREACHABLE: "no session that would allow a verdict",
-    Obstacle.STS_FORBIDS_HOST: "the domain's MTA-STS policy (enforce) does not allow this host or its certificate",
-    Obstacle.MX_UNAUTHENTICATED: "the MX name is not secured: no DNSSEC, and no MTA-STS policy that names it",
-    Obstacle.NO_STARTTLS: "the server does not offer STARTTLS",
-    Obstacle.TLS_FAILED: "the server offers STARTTLS, but TLS does not come about",
-    Obstacle.TLS_TOO_OLD: "the TLS version is below the minimum",
-    Obstacle.DANE_MISMATCH: "the certificate does not match the host's TLSA records",
-    Obstacle.CERTIFICATE_UNVERIFIED: "the certificate cannot be verified",
-    Obstacle.REQUIRETLS_NOT_OFFERED: "the server does not announce REQUIRETLS after STARTTLS",
-    Obstacle.UNKNOWN: "something on the way could not be told",
+_NO_MAIL: Mapping[MxState, str] = {
+    MxState.BAD_NAME: "this is not a domain name",
+    MxState.NXDOMAIN: "there is no such domain",
+    MxState.NULL_MX: "by its null MX the domain takes no mail",
+    MxState.NO_MAIL: "the domain takes no mail: it has neither an MX record nor an address",
 }
-"""What an obstacle means for a REQUIRETLS message, in a phrase."""
-
-WHAT_TO_DO: Mapping[Obstacle, str] = {
-    Obstacle.DNS_ERROR: "Mend the zone or its signatures (a bogus answer is often an expired signature).",
-    Obstacle.NO_MX: "Nothing, if the domain shall not receive mail.",
-    Obstacle.UNREACHABLE: "Scan again later, or from another place, before drawing a conclusion.",
-    Obstacle.STS_FORBIDS_HOST: "Name the host in the policy's mx lines, and give it a certificate from a public CA "
-    "that names it; change the id of the _mta-sts record with the policy.",
-    Obstacle.MX_UNAUTHENTICATED: "Sign the zone with DNSSEC, or publish an MTA-STS policy in mode enforce that names "
-    "the MX hosts.",
-    Obstacle.NO_STARTTLS: "Give the server a certificate and turn STARTTLS on.",
-    Obstacle.TLS_FAILED: "Look into the server's TLS settings and its log at the time of this scan.",
-    Obstacle.TLS_TOO_OLD: "Allow TLS 1.2 and 1.3 (RFC 9325).",
-    Obstacle.DANE_MISMATCH: "Publish a TLSA record for the key in use (3 1 1), and roll keys over two TTLs after it.",
-    Obstacle.CERTIFICATE_UNVERIFIED: "Install a certificate of a public CA for the MX host's name with its "
-    "whole chain, or publish TLSA records (3 1 1) in a signed zone.",
-    Obstacle.REQUIRETLS_NOT_OFFERED: "Run a server that announces REQUIRETLS (RFC 8689); Postfix does from 3.11.",
-    Obstacle.UNKNOWN: "See the steps that could not be told; DNSSEC needs a validating resolver on this machine.",
-}
-"""What the one who runs the domain or the server can do about an obstacle."""
 
 _SHARES: Mapping[DomainShare, tuple[Mark, str]] = {
     DomainShare.ALL: (Mark.GOOD, "yes, at every address"),
@@ -185,7 +158,8 @@ class DomainPage:
             case DomainShare.NONE:
                 return f"REQUIRETLS mail cannot be delivered: {WHAT_IT_MEANS[obstacle]}."
             case DomainShare.NOT_APPLICABLE:
-                return f"REQUIRETLS mail cannot be sent here: {WHAT_IT_MEANS.get(obstacle, 'no address to ask')}."
+                why = _NO_MAIL.get(self._row["mx_state"], WHAT_IT_MEANS.get(obstacle, "no address to ask"))
+                return f"REQUIRETLS mail cannot be sent here: {why}."
             case DomainShare.NOT_TESTED:
                 return "Whether REQUIRETLS mail can be delivered was not tested: no server was contacted."
             case _:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+FORMAT = 1
+"""Version of the layout of a snapshot."""
+
 MANIFEST = "manifest.json"
 ROOTS = "roots.pem"
 LOOKUPS = "lookups"  # working table: what was found in DNS for each domain, until it can be judged
@@ -415,6 +418,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise StoreProblem(f"the manifest of {path} cannot be read: {error}") from None
     if not isinstance(manifest, dict):
         raise StoreProblem(f"the manifest of {path} is no JSON object")
+    if (form := manifest.get("format", FORMAT)) != FORMAT:
+        raise StoreProblem(
+            f"{path} is a snapshot of format {form}, this version reads {FORMAT}; use the one that wrote it"
+        )
     return manifest
 
 
@@ -509,6 +516,14 @@ class Snapshot:
             ]
         return from_arrow(declared, pa.concat_tables(parts))
 
+    def count(self, name: str) -> int:
+        """Count the rows of a table, without reading them where they are on the disk."""
+        if self.path is None or name in self._frames:
+            return len(self._frames[name])
+        import pyarrow.parquet as pq
+
+        return sum(pq.read_metadata(part).num_rows for part in (self.path / name).glob("part-*.parquet"))
+
     def _whole(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
             self._frames[name] = self.table(name)
@@ -573,7 +588,7 @@ class Snapshot:
 
     def __repr__(self) -> str:
         where = str(self.path) if self.path is not None else "in memory"
-        return f"<Snapshot {where}: {len(self.domains):,} domains, {len(self.sessions):,} sessions>"
+        return f"<Snapshot {where}: {self.count('domains'):,} domains, {self.count('sessions'):,} sessions>"
 
     def summary(self) -> pd.DataFrame:
         """Count domains by share: one row per question, one column per `DomainShare` word; counts."""
@@ -592,7 +607,8 @@ class Snapshot:
         state = self.manifest.get("state", "")
         date = str(self.manifest.get("started_at", ""))[:10]
         size = (
-            f"{len(self.domains):,} domains, {len(self.hosts):,} MX hosts, {len(self.sessions):,} addresses"
+            f"{self.count('domains'):,} domains, {self.count('hosts'):,} MX hosts, "
+            f"{self.count('sessions'):,} addresses"
         )
         return f"Scan of {date}: {size}" + ("" if state == "complete" else f" ({state or 'unfinished'})")
 

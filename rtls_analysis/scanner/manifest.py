@@ -18,6 +18,7 @@ from rtls_analysis.scanner.resolver import ResolverCheck
 from rtls_analysis.scanner.targets import Target
 from rtls_analysis.scanner.tls import CIPHERS, lax_context
 from rtls_analysis.standards.certificates import Roots
+from rtls_analysis.store import FORMAT
 from rtls_analysis.verdicts import rules_record
 
 _LIBRARIES = ("cryptography", "dnspython", "h11", "idna", "pandas", "publicsuffixlist", "pyarrow")
@@ -50,7 +51,7 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Write the manifest of a scan that begins."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "state": "running",
         "started_at": _now(),
         "scan": dict(identity),

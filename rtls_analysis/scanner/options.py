@@ -262,6 +262,7 @@ def read_opt_out(path: str | Path) -> Sequence[str]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ScanProblem(f"cannot read the opt-out list {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ScanProblem(f"cannot read the opt-out list {path}: {reason}") from None
     entries = (line.split("#", 1)[0].strip() for line in text.splitlines())
     return [entry for entry in entries if entry]
