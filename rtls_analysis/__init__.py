@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rtls_analysis.analysis.audit import audit
+    from rtls_analysis.analysis.cohorts import cohorts
+    from rtls_analysis.analysis.concentration import concentration
+    from rtls_analysis.analysis.deployment import deployment
+    from rtls_analysis.analysis.follow import follow
+    from rtls_analysis.analysis.message_page import MessagePage
+    from rtls_analysis.analysis.postfix_policy import postfix_policy
+    from rtls_analysis.analysis.rates import rates
     from rtls_analysis.analysis.snapshots import compare
+    from rtls_analysis.analysis.what_if import what_if
+    from rtls_analysis.analysis.what_if_text import what_if_text
     from rtls_analysis.lab import start_lab
     from rtls_analysis.pages import DomainPage, scan_domain
     from rtls_analysis.read.dsn import iter_dsns, read_dsns, write_dsns
@@ -35,12 +44,15 @@ if TYPE_CHECKING:
     from rtls_analysis.read.received import iter_received, read_received
     from rtls_analysis.read.tls_reports import read_tls_reports
     from rtls_analysis.read.trace import TracePage, read_trace
+    from rtls_analysis.report import write_report
+    from rtls_analysis.samples import load_sample
     from rtls_analysis.scanner.campaign import ScanInterrupted, scan, scan_async
     from rtls_analysis.scanner.contacts import ScanStopped
     from rtls_analysis.scanner.options import ScanProblem, configure
     from rtls_analysis.scanner.resolver import ResolverProblem
     from rtls_analysis.scanner.targets import ListProblem
     from rtls_analysis.store import Snapshot, StoreProblem, open_snapshot
+    from rtls_analysis.table_files import read_table, write_table
     from rtls_analysis.verdicts import judge
 
 __version__ = "0.1.0"
@@ -48,6 +60,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "DomainPage": "rtls_analysis.pages",
     "ListProblem": "rtls_analysis.scanner.targets",
+    "MessagePage": "rtls_analysis.analysis.message_page",
     "ResolverProblem": "rtls_analysis.scanner.resolver",
     "ScanInterrupted": "rtls_analysis.scanner.campaign",
     "ScanProblem": "rtls_analysis.scanner.options",
@@ -56,13 +69,20 @@ _HOMES = {
     "StoreProblem": "rtls_analysis.store",
     "TracePage": "rtls_analysis.read.trace",
     "audit": "rtls_analysis.analysis.audit",
+    "cohorts": "rtls_analysis.analysis.cohorts",
     "compare": "rtls_analysis.analysis.snapshots",
+    "concentration": "rtls_analysis.analysis.concentration",
     "configure": "rtls_analysis.scanner.options",
+    "deployment": "rtls_analysis.analysis.deployment",
+    "follow": "rtls_analysis.analysis.follow",
     "iter_dsns": "rtls_analysis.read.dsn",
     "iter_logs": "rtls_analysis.read.logs",
     "iter_received": "rtls_analysis.read.received",
     "judge": "rtls_analysis.verdicts",
+    "load_sample": "rtls_analysis.samples",
     "open_snapshot": "rtls_analysis.store",
+    "postfix_policy": "rtls_analysis.analysis.postfix_policy",
+    "rates": "rtls_analysis.analysis.rates",
     "read_connections": "rtls_analysis.read.logs",
     "read_dsns": "rtls_analysis.read.dsn",
     "read_exchange": "rtls_analysis.read.logs",
@@ -77,20 +97,26 @@ _HOMES = {
     "read_received": "rtls_analysis.read.received",
     "read_sendmail": "rtls_analysis.read.logs",
     "read_stalwart": "rtls_analysis.read.logs",
+    "read_table": "rtls_analysis.table_files",
     "read_tls_reports": "rtls_analysis.read.tls_reports",
     "read_trace": "rtls_analysis.read.trace",
     "scan": "rtls_analysis.scanner.campaign",
     "scan_async": "rtls_analysis.scanner.campaign",
     "scan_domain": "rtls_analysis.pages",
     "start_lab": "rtls_analysis.lab",
+    "what_if": "rtls_analysis.analysis.what_if",
+    "what_if_text": "rtls_analysis.analysis.what_if_text",
     "write_dsns": "rtls_analysis.read.dsn",
     "write_logs": "rtls_analysis.read.logs",
+    "write_report": "rtls_analysis.report",
+    "write_table": "rtls_analysis.table_files",
 }
-_ROOMS = ("outcomes", "plots", "schema")
+_ROOMS = ("analysis", "outcomes", "plots", "schema")
 
 __all__ = [
     "DomainPage",
     "ListProblem",
+    "MessagePage",
     "ResolverProblem",
     "ScanInterrupted",
     "ScanProblem",
@@ -98,16 +124,24 @@ __all__ = [
     "Snapshot",
     "StoreProblem",
     "TracePage",
+    "analysis",
     "audit",
+    "cohorts",
     "compare",
+    "concentration",
     "configure",
+    "deployment",
+    "follow",
     "iter_dsns",
     "iter_logs",
     "iter_received",
     "judge",
+    "load_sample",
     "open_snapshot",
     "outcomes",
     "plots",
+    "postfix_policy",
+    "rates",
     "read_connections",
     "read_dsns",
     "read_exchange",
@@ -122,6 +156,7 @@ __all__ = [
     "read_received",
     "read_sendmail",
     "read_stalwart",
+    "read_table",
     "read_tls_reports",
     "read_trace",
     "scan",
@@ -129,8 +164,12 @@ __all__ = [
     "scan_domain",
     "schema",
     "start_lab",
+    "what_if",
+    "what_if_text",
     "write_dsns",
     "write_logs",
+    "write_report",
+    "write_table",
 ]
 
 

@@ -40,6 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_dsns(commands)
     _add_tls_reports(commands)
     _add_received(commands)
+    _add_what_if(commands)
     _add_lab(commands)
     _add_demo(commands)
     return parser
@@ -231,6 +232,28 @@ def _add_received(commands: Any) -> None:
     received.set_defaults(run=_received)
 
 
+def _add_what_if(commands: Any) -> None:
+    what_if = commands.add_parser(
+        "what-if",
+        help="what would become of your own mail if it asked for REQUIRETLS",
+        description="Join your own deliveries with a scan of where they went: what would be delivered, what would "
+        "fail, who carries most of the loss, and what each would have to change.",
+    )
+    what_if.add_argument("--deliveries", required=True, metavar="FILE", help="table that rtls logs -o wrote")
+    what_if.add_argument("--snapshot", required=True, metavar="DIR", help="scan of the recipient domains")
+    what_if.add_argument(
+        "--rule",
+        default="requiretls",
+        choices=("requiretls", "verified", "pkix", "tls"),
+        help="what is asked for: REQUIRETLS, DANE or MTA-STS, a certificate, any TLS (requiretls)",
+    )
+    what_if.add_argument("-o", "--output", metavar="FILE", help=_OUTPUT)
+    what_if.add_argument(
+        "--postfix-policy", metavar="FILE", help="write a proposal for main.cf, to be reviewed"
+    )
+    what_if.set_defaults(run=_what_if)
+
+
 def _add_lab(commands: Any) -> None:
     lab = commands.add_parser(
         "lab",
@@ -385,9 +408,10 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _show_table(path: str) -> int:
-    from rtls_analysis.table_files import read_table
+    from rtls_analysis.table_files import read_table, table_of
 
-    table, frame = read_table(path)
+    frame = read_table(path)
+    table = table_of(frame.columns)
     if table is None:
         print(f"{len(frame):,} rows of a table that is none of ours\n\n{frame.head(20).to_string()}")
         return OK
@@ -407,6 +431,10 @@ def _show_table(path: str) -> int:
             from rtls_analysis.read.tls_reports import tls_reports_summary
 
             print(tls_reports_summary(frame))
+        case "what_if":
+            from rtls_analysis.analysis.what_if_text import what_if_text
+
+            print(what_if_text(frame))
         case "hops":
             from rtls_analysis.read.trace import received_report
 
@@ -504,6 +532,26 @@ def _received(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise rtls.ScanProblem(str(error)) from None
     return _tell(frame, received_report, arguments)
+
+
+def _what_if(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+    from rtls_analysis.analysis.what_if_text import what_if_text
+    from rtls_analysis.table_files import read_table, table_of
+
+    deliveries = read_table(arguments.deliveries)
+    table = table_of(deliveries.columns)
+    if table is None or table.name != "deliveries":
+        raise rtls.StoreProblem(
+            f"{arguments.deliveries} is no table of deliveries; make one with rtls logs -o"
+        )
+    frame = rtls.what_if(deliveries, rtls.open_snapshot(arguments.snapshot), rule=arguments.rule)
+    print(what_if_text(frame))
+    if arguments.output:
+        rtls.write_table(frame, arguments.output)
+    if arguments.postfix_policy:
+        Path(arguments.postfix_policy).write_text(rtls.postfix_policy(frame), encoding="utf-8")
+    return OK
 
 
 def _tell(frame: Any, summary: Callable[[Any], str], arguments: argparse.Namespace) -> int:

@@ -45,10 +45,10 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     hidden.replace(target)
 
 
-def read_table(path: str | os.PathLike[str]) -> tuple[Table | None, pd.DataFrame]:
-    """Read a table that this package wrote, and say which one it is; None for one of another make.
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table that this package wrote: its columns have their declared dtypes, whatever the file's form.
 
-    Columns come back with their declared dtypes, whatever the file's form.
+    A table of another make comes as it is; `table_of` tells which one a frame is.
 
     Raises
     ------
@@ -74,9 +74,9 @@ def read_table(path: str | os.PathLike[str]) -> tuple[Table | None, pd.DataFrame
         raise StoreProblem(f"cannot read {source}: {error}") from None
     table = table_of(frame.columns)
     if table is None:
-        return None, frame
+        return frame
     known = {column.name: column for column in table.columns if column.name in frame}
-    return table, conform(
+    return conform(
         frame.assign(**{name: _from_text(frame[name], column) for name, column in known.items()}), table
     )
 
@@ -106,7 +106,7 @@ def _categorical() -> type:
     return pd.CategoricalDtype
 
 
-def _read_parquet(path: Path) -> tuple[Table | None, pd.DataFrame]:
+def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     arrow = pq.read_table(path, partitioning=None)
@@ -115,7 +115,7 @@ def _read_parquet(path: Path) -> tuple[Table | None, pd.DataFrame]:
     frame = arrow.to_pandas() if table is None else conform(from_arrow(table, arrow), table)
     if coverage := metadata.get(COVERAGE.encode()):
         frame.attrs["coverage"] = json.loads(coverage)
-    return table, frame
+    return frame
 
 
 def table_of(columns: Iterable[str]) -> Table | None:
