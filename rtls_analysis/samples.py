@@ -44,22 +44,23 @@ def data_folder() -> Path:
 # -- how each sort is read -------------------------------------------------------------------------------------
 
 
-def _log_files(folder: Path) -> list[Path]:
+def log_files(folder: Path) -> list[Path]:
+    """Find the logs of a sample."""
     return sorted(
         path for path in folder.rglob("*") if path.name in ("maillog", "mainlog") or path.suffix == ".log"
     )
 
 
 def _deliveries(folder: Path) -> pd.DataFrame:
-    return read_logs(_log_files(folder), timezone="UTC", year=LOG_YEAR, progress=False)
+    return read_logs(log_files(folder), timezone="UTC", year=LOG_YEAR, progress=False)
 
 
 def _connections(folder: Path) -> pd.DataFrame:
-    return read_connections(_log_files(folder), timezone="UTC", year=LOG_YEAR, progress=False)
+    return read_connections(log_files(folder), timezone="UTC", year=LOG_YEAR, progress=False)
 
 
-def _bounces(folder: Path) -> pd.DataFrame:
-    return read_dsns(folder / "dsns.mbox", progress=False)
+def _bounces(path: Path) -> pd.DataFrame:
+    return read_dsns(path, progress=False)
 
 
 def _tls_reports(folder: Path) -> pd.DataFrame:
@@ -109,7 +110,12 @@ SAMPLES: Mapping[str, Sample] = {
     sample.name: sample
     for sample in (
         *_of_server(_POSTFIX, "Postfix 3.11, a sender for each REQUIRETLS policy"),
-        Sample(f"{_POSTFIX}-bounces", "bounces: what came back to these senders", _POSTFIX, _bounces),
+        Sample(
+            f"{_POSTFIX}-bounces",
+            "bounces: what came back to these senders",
+            f"{_POSTFIX}/dsns.mbox",
+            _bounces,
+        ),
         Sample(f"{_POSTFIX}-hops", "hops: the copies that arrived", f"{_POSTFIX}/copies.mbox", _hops),
         Sample(
             f"{_POSTFIX}-scan",
