@@ -52,7 +52,7 @@ ALIASES = {
 """Registrable domain of an MX host -> the name of its provider."""
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=10_000)
 def provider_of(host: str) -> str:
     """Name the provider of an MX host: its registrable domain, or what `ALIASES` says of that.
 

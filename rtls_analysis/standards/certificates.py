@@ -106,7 +106,7 @@ def load_certificate(der: bytes) -> X509 | None:
     return _kept_certificate(der) if len(der) <= MAX_KEPT else _load(der)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _kept_certificate(der: bytes) -> X509 | None:
     return _load(der)
 
@@ -252,7 +252,7 @@ def _signed(certificate: X509, issuer: X509) -> bool:
     return _kept_signature(certificate, issuer)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def _kept_signature(certificate: X509, issuer: X509) -> bool:
     return is_signed_by(certificate, issuer.key)
 
@@ -470,7 +470,7 @@ class Roots:
         self._key = key
         self._dated = dated
         self._by_subject = _by_subject(roots)
-        self._kept_chain = lru_cache(maxsize=4096)(self._search)
+        self._kept_chain = lru_cache(maxsize=1024)(self._search)
 
     @classmethod
     def from_pem(cls, pem: bytes) -> Roots:

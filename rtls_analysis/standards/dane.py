@@ -286,7 +286,7 @@ def _anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> Roots | None:
     return _kept_anchors(record, chain) if sum(map(len, chain)) <= MAX_KEPT else _find_anchors(record, chain)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _kept_anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> Roots | None:
     return _find_anchors(record, chain)
 
