@@ -168,6 +168,7 @@ class DnsRelay(_InThread):
         host, _, port = server.partition(":")
         self._far = host, int(port)
         self.questions = 0
+        self.by_question: Counter[bytes] = Counter()  # name, type and class as sent
         self.silent_after: int | None = None  # so many questions
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -187,6 +188,7 @@ class DnsRelay(_InThread):
         class Near(asyncio.DatagramProtocol):
             def datagram_received(self, data: bytes, addr: Any) -> None:
                 relay.questions += 1
+                relay.by_question[data[12 : data.index(0, 12) + 5].lower()] += 1
                 if not relay.is_silent:
                     task = asyncio.ensure_future(relay._ask(data, addr))
                     task.add_done_callback(lambda done: done.cancelled() or done.exception())
