@@ -283,6 +283,9 @@ DOMAINS = Table(
     ("domain",),
 )
 
+QUESTIONS = tuple(column.name for column in DOMAINS.columns if column.words is DomainShare)
+"""The columns of `domains` that sum up the answers of its addresses to a yes-or-no question."""
+
 MX = Table(
     "mx",
     "(policy domain, MX host): what depends on both",

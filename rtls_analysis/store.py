@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from rtls_analysis.schema import SNAPSHOT_TABLES, TABLES, Kind, Table
+from rtls_analysis.schema import QUESTIONS, SNAPSHOT_TABLES, TABLES, Kind, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,14 +36,6 @@ POLICIES = "policies"  # working table: what came of fetching the MTA-STS policy
 VISITS = "visits"  # working table: sessions that a server pushed back, to be visited again
 _WORK = "_work"
 _ROWS_PER_PART = 10_000
-_QUESTIONS = [
-    "starttls",
-    "pkix",
-    "dane",
-    "requiretls_offered",
-    "requiretls_ready",
-    "requiretls_ready_testing",
-]
 
 
 class StoreProblem(Exception):
@@ -594,8 +586,8 @@ class Snapshot:
         """Count domains by share: one row per question, one column per `DomainShare` word; counts."""
         import pandas as pd
 
-        domains = self.table("domains", columns=_QUESTIONS)
-        counts = {name: domains[name].value_counts(sort=False) for name in _QUESTIONS}
+        domains = self.table("domains", columns=QUESTIONS)
+        counts = {name: domains[name].value_counts(sort=False) for name in QUESTIONS}
         return pd.DataFrame(counts).T.fillna(0).astype("int64")
 
     def obstacles(self) -> pd.Series[int]:

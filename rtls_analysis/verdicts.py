@@ -27,6 +27,7 @@ from rtls_analysis.outcomes import (
     StsRecordState,
     TlsaState,
 )
+from rtls_analysis.schema import QUESTIONS
 from rtls_analysis.standards.certificates import Roots, check_pkix
 from rtls_analysis.standards.dane import DaneCheck, TlsaRecord, check_dane, check_tlsa, dane_names
 from rtls_analysis.standards.mta_sts import StsPolicy, check_policy_response, matches_mx
@@ -41,6 +42,8 @@ from rtls_analysis.standards.requiretls import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rtls_analysis.store import Snapshot
 
 Row = Mapping[str, Any]
@@ -130,14 +133,6 @@ _READY_ANSWER = {
     Readiness.UNKNOWN: Answer.UNKNOWN,
     Readiness.NOT_APPLICABLE: Answer.UNKNOWN,
 }
-_QUESTIONS = (
-    "starttls",
-    "pkix",
-    "dane",
-    "requiretls_offered",
-    "requiretls_ready",
-    "requiretls_ready_testing",
-)
 
 
 _HELD_CHECKS = 10_000
@@ -336,7 +331,7 @@ class Judge:
         verdict = check_hop(facts, self.rules)
         left_out = session["outcome"] in NOT_CONTACTED
         if left_out:
-            answers = dict.fromkeys(_QUESTIONS, Answer.LEFT_OUT)
+            answers = dict.fromkeys(QUESTIONS, Answer.LEFT_OUT)
         else:
             starttls = _FEATURE_ANSWER[FeatureState(session["starttls"])]
             has_tls = starttls is Answer.YES
@@ -392,9 +387,6 @@ class Judge:
         told: bool,
         dane: DaneCheck | None,
     ) -> HopFacts:
-        match: bool | None = None
-        if policy is not None and policy.mode is not StsMode.NONE:
-            match = matches_mx(policy.mx, row["mx_host"])
         session_ok: bool | None = None
         starttls = requiretls = FeatureState.UNKNOWN
         tls_version: str | None = None
@@ -413,7 +405,7 @@ class Judge:
             mx_security=DnsSecurity(domain.get("mx_dnssec") or DnsSecurity.NOT_TESTED),
             sts_mode=policy.mode if policy is not None else None,
             sts_told=told,
-            sts_match=match,
+            sts_match=_sts_match(policy, row["mx_host"]),
             host_dns_failed=row["mx_state"] == MxState.DNS_FAILURE,
             session_ok=session_ok,
             starttls=starttls,
@@ -459,9 +451,7 @@ class Judge:
         policy: StsPolicy | None,
         told: bool,
     ) -> dict[str, Any]:
-        match: bool | None = None
-        if policy is not None and policy.mode is not StsMode.NONE:
-            match = matches_mx(policy.mx, row["mx_host"])
+        match = _sts_match(policy, row["mx_host"])
         return {
             "sts_match": match,
             "secured_by": self._secured_by(domain, policy, match, told),
@@ -489,13 +479,13 @@ class Judge:
             state = domain["mx_state"]
             if state is None:  # opted out, not looked up
                 share = DomainShare.NOT_TESTED
-                return {**dict.fromkeys(_QUESTIONS, share), "obstacle": Obstacle.UNKNOWN, "obstacles": ()}
+                return {**dict.fromkeys(QUESTIONS, share), "obstacle": Obstacle.UNKNOWN, "obstacles": ()}
             failed = state == MxState.DNS_FAILURE
             share = DomainShare.UNKNOWN if failed else DomainShare.NOT_APPLICABLE
             obstacle = Obstacle.DNS_ERROR if failed else Obstacle.NO_MX
-            return {**dict.fromkeys(_QUESTIONS, share), "obstacle": obstacle, "obstacles": (obstacle,)}
+            return {**dict.fromkeys(QUESTIONS, share), "obstacle": obstacle, "obstacles": (obstacle,)}
         columns: dict[str, Any] = {
-            question: domain_share(getattr(hop, question) for hop in hops) for question in _QUESTIONS
+            question: domain_share(getattr(hop, question) for hop in hops) for question in QUESTIONS
         }
         return {**columns, **_obstacles(hops)}
 
@@ -503,6 +493,11 @@ class Judge:
 def _body(text: str) -> bytes:
     """Give the policy body back from its stored text; a replacement character stands for bytes that are not UTF-8."""
     return text.encode("utf-8").replace("\ufffd".encode(), b"\xff")
+
+
+def _sts_match(policy: StsPolicy | None, host: str) -> bool | None:
+    """Tell whether a policy names a host; None where there is none, or one of mode none."""
+    return None if policy is None or policy.mode is StsMode.NONE else matches_mx(policy.mx, host)
 
 
 def _via_mx(domain: Row) -> bool:
@@ -558,11 +553,9 @@ def judge(snapshot: Snapshot, **reading: Any) -> Snapshot:
     from rtls_analysis.schema import SNAPSHOT_TABLES, to_frame
     from rtls_analysis.store import Snapshot as SnapshotClass
 
-    rules = Rules.of(**{**snapshot.manifest.get("rules", {}), **reading})
+    rules = _rules_of(snapshot, **reading)
     rows = {name: snapshot_rows(snapshot, name) for name in ("domains", "mx", "hosts", "sessions")}
-    certificates = snapshot.certificates
-    ders = dict(zip(certificates["sha256"], certificates["der"], strict=True))
-    judged = judge_rows(rows, Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__))
+    judged = judge_rows(rows, _judge_of(snapshot, rules, snapshot.certificates))
     frames = {
         table.name: to_frame(table, judged[table.name])
         if table.name in judged
@@ -571,6 +564,17 @@ def judge(snapshot: Snapshot, **reading: Any) -> Snapshot:
     }
     manifest = {**snapshot.manifest, "rules": rules_record(rules)}
     return SnapshotClass(None, manifest, snapshot.roots_pem, frames)
+
+
+def _rules_of(snapshot: Snapshot, **reading: Any) -> Rules:
+    """Give the rules of a snapshot's manifest, with what is read otherwise."""
+    return Rules.of(**{**snapshot.manifest.get("rules", {}), **reading})
+
+
+def _judge_of(snapshot: Snapshot, rules: Rules, certificates: pd.DataFrame) -> Judge:
+    """Make a judge by a snapshot's own roots and these rows of `certificates`."""
+    ders = dict(zip(certificates["sha256"], certificates["der"], strict=True))
+    return Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__)
 
 
 def judge_rows(rows: Mapping[str, Sequence[Row]], judge: Judge) -> dict[str, list[dict[str, Any]]]:
@@ -597,10 +601,7 @@ def judge_rows(rows: Mapping[str, Sequence[Row]], judge: Judge) -> dict[str, lis
 
 def judge_hops(snapshot: Snapshot) -> Iterator[tuple[Row, HopResult | None]]:
     """Judge every hop of a snapshot: pairs of a domain's row and one of its hops, None where it has none."""
-    rules = Rules.of(**snapshot.manifest.get("rules", {}))
-    certificates = snapshot.certificates
-    ders = dict(zip(certificates["sha256"], certificates["der"], strict=True))
-    judge = Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__)
+    judge = _judge_of(snapshot, _rules_of(snapshot), snapshot.certificates)
     hosts = {row["mx_host"]: row for row in snapshot_rows(snapshot, "hosts")}
     sessions: dict[str, list[Row]] = {}
     row: Row
@@ -617,7 +618,6 @@ def judge_hops(snapshot: Snapshot) -> Iterator[tuple[Row, HopResult | None]]:
 
 def explain(snapshot: Snapshot, domain: str) -> DomainResult:
     """Judge one domain of a snapshot again and keep every hop's verdict, for a page that tells why."""
-    rules = Rules.of(**snapshot.manifest.get("rules", {}))
     rows = snapshot_rows(snapshot, "domains", {"domain": domain})
     if not rows:
         raise KeyError(domain)
@@ -629,9 +629,8 @@ def explain(snapshot: Snapshot, domain: str) -> DomainResult:
     for row in snapshot_rows(snapshot, "sessions", {"mx_host": names}):
         sessions.setdefault(row["mx_host"], []).append(row)
     wanted = {sha for found in sessions.values() for row in found for sha in row.get("chain_sha256") or ()}
-    held = snapshot_rows(snapshot, "certificates", {"sha256": sorted(wanted)})
-    ders = {row["sha256"]: row["der"] for row in held}
-    judge = Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__)
+    certificates = snapshot.table("certificates", where={"sha256": sorted(wanted)})
+    judge = _judge_of(snapshot, _rules_of(snapshot), certificates)
     return judge.domain(rows[0], mx, hosts, sessions)
 
 

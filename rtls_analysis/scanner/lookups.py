@@ -198,6 +198,8 @@ class Lookups:
         """
         for base in bases:
             answer = await self._resolver.ask(tlsa_name(base, self._smtp_port), "TLSA")
+            if answer.security is DnsSecurity.NOT_TESTED:  # too long to be a name: it has no records
+                continue
             is_secure = answer.security is DnsSecurity.SECURE
             # unsigned records of one candidate stay on record where the next one has none
             if (

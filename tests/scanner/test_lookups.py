@@ -183,6 +183,13 @@ def test_tlsa(
     assert (row["tlsa_state"] == TlsaState.ERROR) == bool(row["detail"])
 
 
+def test_a_tlsa_name_that_is_too_long_to_be_one() -> None:
+    """Where no TLSA records can be, there are none: that is nothing that could not be told."""
+    too_long = {A: PUBLIC, "_25._tcp.mx.example.org TLSA": (NXDOMAIN, NOT_TESTED)}
+    row = host(too_long, SECURE)
+    assert (row["tlsa_state"], row["tlsa_dnssec"], row["tlsa"]) == (TlsaState.NONE, None, ())
+
+
 def test_the_tlsa_name_has_the_port_in_use() -> None:
     """It is that of ``--smtp-port``."""
     made, resolver = lookups({A: PUBLIC, "_2525._tcp.mx.example.org TLSA": TLSA}, SECURE, port=2525)
