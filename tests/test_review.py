@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,11 @@ import rtls_analysis as rtls
 from rtls_analysis import cli
 from rtls_analysis.cli import main
 from rtls_analysis.lab import Lab
+from rtls_analysis.scanner.contacts import Contacts
+from rtls_analysis.scanner.options import make_options
+from rtls_analysis.scanner.politeness import Job
 from rtls_analysis.schema import SNAPSHOT_TABLES
+from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.store import Snapshot
 
 
@@ -81,3 +87,17 @@ def test_a_snapshot_of_another_format_is_one_clear_error(tiny: Snapshot) -> None
     path.write_text(json.dumps({**manifest, "format": 2}))
     with pytest.raises(rtls.StoreProblem, match="a snapshot of format 2, this version reads 1"):
         rtls.open_snapshot(str(tiny.path))
+
+
+@pytest.mark.parametrize(("outcome", "wait"), [("completed", 2.0), ("blocked", 60.0)])
+def test_a_clock_that_was_set_back_holds_nobody_up(outcome: str, wait: float) -> None:
+    """Connections of an earlier run that lie in the future count as of now, not until their time has come again."""
+    options = make_options({"ehlo_name": "probe.example.org", "contact": "me@example.org"})
+    contacts = Contacts(options, Roots.builtin(), lambda _table, _row: None)
+    tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    row = {"provider": "example.org", "address": "198.41.0.4", "outcome": outcome}
+    contacts.remember([{**row, "started_at": tomorrow, "ended_at": tomorrow}])
+    contacts._scheduler.add(Job("198.41.0.4", "example.org", None))
+    due = contacts._scheduler.take(time.monotonic())
+    assert isinstance(due, float)
+    assert wait - 1 < due < wait + 1

@@ -118,7 +118,8 @@ def _breaches(rows: Sequence[Mapping[str, Any]], snapshot: Snapshot) -> Iterator
             if kind == "provider":
                 yield from _too_early(group, name)
     yield from _too_many(attempts, "run_at_once", "the whole run")
-    yield from _too_often(paced, snapshot)
+    restarts = sum(run.begin > attempts[0].begin for run in runs) if attempts else 0
+    yield from _too_often(paced, snapshot, restarts)
     yield from _forbidden(attempts, allowed, OptOut(scan.get("opt_out", ())))
 
 
@@ -182,8 +183,11 @@ def _too_early(group: Sequence[_Attempt], who: str) -> Iterator[Breach]:
             yield Breach("pause", who, attempt.row["started_at"], detail)
 
 
-def _too_often(paced: Sequence[_Attempt], snapshot: Snapshot) -> Iterator[Breach]:
-    """Find servers that were visited more often than the manners allow, or more often than is on record."""
+def _too_often(paced: Sequence[_Attempt], snapshot: Snapshot, restarts: int) -> Iterator[Breach]:
+    """Find servers that were visited more often than the manners allow, or more often than is on record.
+
+    What was in flight at a kill is done again: each restart may have cost a visit.
+    """
     visits: dict[tuple[str, str], list[_Attempt]] = {}
     for attempt in paced:
         if attempt.row["mx_host"] is not None:
@@ -195,7 +199,6 @@ def _too_often(paced: Sequence[_Attempt], snapshot: Snapshot) -> Iterator[Breach
             sessions["mx_host"], sessions["address"], sessions["attempts"].fillna(0), strict=True
         )
     }
-    restarts = int(snapshot.manifest.get("runs", 1)) - 1  # what was in flight at a kill is done again
     for (host, address), found in visits.items():
         who = f"{host} at {address}"
         retries = max(attempt.run.manners.retries for attempt in found)

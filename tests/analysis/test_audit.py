@@ -139,6 +139,18 @@ BREACHES: list[tuple[str, list[dict[str, Any]], dict[str, Any], set[str]]] = [
         {"resumed": [{"at": str(START + dt.timedelta(seconds=50)), "concurrency": 1}]},
         {"run_at_once"},
     ),
+    (
+        "four visits, one of them cut off by a kill",
+        [attempt(n * 100) for n in range(4)],
+        {"resumed": [{"at": str(START + dt.timedelta(seconds=150))}]},
+        set(),
+    ),
+    (
+        "a plan that was made before is no kill",
+        [attempt(n * 100) for n in range(4)],
+        {"resumed": [{"at": str(START - dt.timedelta(seconds=150))}]},
+        {"retries"},
+    ),
     ("four visits", [attempt(n * 100) for n in range(4)], {}, {"retries"}),
     ("a policy host too soon", [attempt(0), attempt(1, purpose="policy", mx_host=None, domain="a.org")], {}, {"address_spacing"}),
     ("a private address", [attempt(0, "10.0.0.1")], {}, {"special_address"}),
