@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.plots.drawing import said
 from rtls_analysis.read.mail_coverage import printable
 from rtls_analysis.report.page import Note, Table
 
@@ -42,12 +43,12 @@ def between(low: float, high: float) -> str:
 
 
 def words(word: Any) -> str:
-    """Write a word of a vocabulary for people.
+    """Write a word of a vocabulary for people, as the plots do.
 
-    >>> words("mx_unauthenticated"), words(None)
-    ('mx unauthenticated', '-')
+    >>> words("mx_unauthenticated"), words("no_starttls"), words(None)
+    ('MX unauthenticated', 'no STARTTLS', '-')
     """
-    return str(word).replace("_", " ") if isinstance(word, str) and word else "-"
+    return said(word) if isinstance(word, str) and word else "-"
 
 
 def rate_table(
@@ -131,8 +132,8 @@ def counted(values: pd.Series[Any]) -> pd.Series[int]:
 def last_word(key: Any, *, raw: bool = False) -> str:
     """Give the last level of a group's name, as people read it or as it is.
 
-    >>> last_word(("all", "not_offered")), last_word("not_offered", raw=True)
-    ('not offered', 'not_offered')
+    >>> last_word(("all", "no_starttls")), last_word("no_starttls", raw=True)
+    ('no STARTTLS', 'no_starttls')
     """
     word = str(key[-1] if isinstance(key, tuple) else key)
     return word if raw else words(word)
