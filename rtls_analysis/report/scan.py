@@ -186,16 +186,17 @@ def _counted(table: pd.DataFrame, which: str) -> pd.DataFrame:
 def _readings(snapshot: Snapshot) -> list[Block]:
     table = readings(snapshot)
     lowest, highest = float(table["rate"].min()), float(table["rate"].max())
+    span = f"between {percent(lowest)} and {percent(highest)}" if lowest < highest else percent(lowest)
     return [
         Note(
             "The RFCs leave choices. Here every verdict was computed again from the stored evidence, under one other "
-            f"choice at a time: between {percent(lowest)} and {percent(highest)} of the domains are ready."
+            f"choice at a time: {span} of the domains are ready{'' if lowest < highest else ' under each'}."
         ),
         draw(
             readiness_plots.readiness_by_reading,
             table,
-            alternative=f"A bar for each of {len(table)} readings; ready are between {percent(lowest)} and "
-            f"{percent(highest)}. The table below has the numbers.",
+            alternative=f"A dot and an interval for each of {len(table)} readings; ready are {span}. The table below "
+            "has the numbers.",
             caption="Domains ready for REQUIRETLS under each reading.",
         ),
         rate_table(table, "The same as numbers.", "reading"),
