@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from itertools import chain, islice
 
@@ -181,8 +181,7 @@ class LogEngine:
         line = lines[index]
         start = stamp_end(line)
         if start and (match := _LAST_REPEATED(line, start)):
-            before = islice(chain(reversed(lines[:index]), reversed(self._before)), MAX_LOOK_BACK)
-            text = _last_of(match[1] or b"", before)
+            text = self.last_of(match[1] or b"", lines[:index])
         elif start and (header := HEADER(line, start)) and (match := _REPEATED(line, header.end())):
             text = line[start : header.end()] + match[2]
         else:
@@ -199,6 +198,14 @@ class LogEngine:
         for _ in range(times):
             self._line(line[:start] + text, self.number)
         return True
+
+    def last_of(self, host: bytes, lines: list[bytes]) -> bytes | None:
+        """The text behind the stamp of a host's last line, the last of these and those before; `None`: none."""
+        for line in islice(chain(reversed(lines), reversed(self._before)), MAX_LOOK_BACK):
+            start = stamp_end(line)
+            if start and line.startswith(host, start) and REPEATS not in line:
+                return line[start:]
+        return None
 
     # -- any other line ------------------------------------------------------------------------------------
 
@@ -312,12 +319,3 @@ class LogEngine:
                     self._raw.insert(0, self._raw.pop(index))
                 return True
         return False
-
-
-def _last_of(host: bytes, lines: Iterable[bytes]) -> bytes | None:
-    """The text behind the stamp of the first of these lines that this host wrote, with its name; `None`: none."""
-    for line in lines:
-        start = stamp_end(line)
-        if start and line.startswith(host, start) and REPEATS not in line:
-            return line[start:]
-    return None

@@ -41,12 +41,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PIECE_BLOCKS = 8  # a block is a MiB
+PIPE_BYTES = 1 << 20
 CROWDED = MAX_MESSAGES // 2  # messages at hand beyond which nothing is read apart: some may be given up soon
 
-# Lines that rest on more than the messages and processes that they name.
-_UNFIT = (b"hold: ", b"last message repeated ")
-
-Entry = tuple[int, bytes, int]  # a line's place, the line, where its text begins
+Entry = tuple[int, bytes, int, int]  # a line's place, the line, where its text begins, its year
 
 
 @dataclass(slots=True)
@@ -56,6 +54,7 @@ class LineBack:
     number: int
     line: bytes
     start: int
+    year: int
     host: bytes | None = None
     tag: bytes = b""
     pid: bytes = b""
@@ -89,6 +88,7 @@ class PieceResult:
 
 _client = PostfixReader._client  # called for each line: `super()` would cost as much as they do
 _queue_manager = PostfixReader._queue_manager
+_cleanup = PostfixReader._cleanup
 
 
 class _PieceReader(PostfixReader):
@@ -105,7 +105,7 @@ class _PieceReader(PostfixReader):
         self.connections_of: list[tuple[int, int]] = []  # place of a line, how many came of it
         self._ending = _ending_in(text)
         self._mine: set[Message | None] = set()
-        self._alive = 0  # kept messages that have not ended
+        self._connections = 0  # fields of them so far
         self._client_line = 0  # place of the last line of a delivery agent
 
     def drop(self, source: Source) -> None:
@@ -119,62 +119,62 @@ class _PieceReader(PostfixReader):
         self.fits = False
 
     def _begin(self, queue: Queue, message: Message) -> None:
+        before = queue.messages.get(message.queue_id)
         super()._begin(queue, message)
-        if message.queue_id in self._ending:
+        if message.queue_id in self._ending and (before is None or before in self._mine):
             self._mine.add(message)
-            self._alive += 1
             self.kept.setdefault(queue, []).append(message.queue_id)
         if len(queue.others) > 1 and sum(message.queue_id in other.messages for other in queue.others) > 1:
             self.fits = False  # two instances with the same id: which one a line is about depends on the past
 
     def _cleanup(self, source: Source, line: bytes, start: int, number: int) -> None:
         self.last = None
-        super()._cleanup(source, line, start, number)
-        if b"hold: " in line:
-            self.fits = False
-        self._owned(number, source, line, start)
+        _cleanup(self, source, line, start, number)
+        if self.last not in self._mine:
+            self.fits = self.fits and b"hold: " not in line
+            self._of_another_time(source, line, start, number)
 
     def _queue_manager(self, source: Source, line: bytes, start: int, number: int) -> None:
         self.last = None
         _queue_manager(self, source, line, start, number)
-        if self._client_line != number:
-            self._owned(number, source, line, start)
+        if self.last not in self._mine and self._client_line != number:
+            self._of_another_time(source, line, start, number)
 
-    def _owned(self, number: int, source: Source, line: bytes, start: int) -> None:
-        """See where a line of another than a delivery agent belongs."""
-        ends = line.endswith(b": removed")
-        if self.last in self._mine:
-            self._alive -= ends
-            return
-        if ends:  # it began before the piece, and what begins under its id later does not end here
+    def _of_another_time(self, source: Source, line: bytes, start: int, number: int) -> None:
+        """Hand back a line about a message that is not kept; one about no message is done with."""
+        if line.endswith(b": removed"):  # what begins under its id later does not end in this piece
             self._ending.discard(line[start:-9])
-        if ends or self.last is not None:
-            self._drop_rows(number)
-            self._hand_back(number, source, line, start)
+        elif self.last is None:
+            return
+        self._drop_rows(number)
+        self._hand_back(source, self._entry(line, start, number))
 
     def _client(self, source: Source, line: bytes, start: int, number: int) -> None:
         self.last, self._client_line = None, number
-        connections = len(self.sink.connections)
         _client(self, source, line, start, number)
+        connections = len(self.sink.connections) - self._connections
         if self.last is None:
-            self.heard[source].append((number, line, start))
-            if len(self.sink.connections) != connections:  # too many at once: they stand without a message
+            self.heard[source].append(self._entry(line, start, number))
+            if connections:  # too many at once: they stand without a message
                 self.fits = False
             return
         heard = self.heard.pop(source, ())
         if self.last in self._mine:
-            if source not in self.after_kept:
-                self.first_kept.add(source)
-            self.after_kept[source] = True
-            if self.wants_connections:
-                count = (len(self.sink.connections) - connections) // WIDTHS[CONNECTIONS.name]
-                self.connections_of.append((number, count))
+            if not self.after_kept.get(source):
+                if source not in self.after_kept:
+                    self.first_kept.add(source)
+                self.after_kept[source] = True
+            if connections:
+                self._connections += connections
+                self.connections_of.append((number, connections // WIDTHS[CONNECTIONS.name]))
             return
         self._drop_rows(number)
-        del self.sink.connections[connections:]
+        if connections:
+            del self.sink.connections[-connections:]
         for entry in heard:
-            self._hand_back(entry[0], source, *entry[1:])
-        self._hand_back(number, source, line, start, after_kept=self.after_kept.get(source, False))
+            self._hand_back(source, entry)
+        after_kept = self.after_kept.get(source, False)
+        self._hand_back(source, self._entry(line, start, number), after_kept=after_kept)
         self.after_kept[source] = False
 
     def _drop_rows(self, number: int) -> None:
@@ -183,18 +183,24 @@ class _PieceReader(PostfixReader):
         while self.rows and self.rows[-width] == number:
             del self.rows[-width:]
 
-    def _hand_back(
-        self, number: int, source: Source, line: bytes, start: int, *, after_kept: bool = False
-    ) -> None:
-        self.back.append(LineBack(number, line, start, source.host, source.tag, source.pid, True, after_kept))
+    def _hand_back(self, source: Source, entry: Entry, *, after_kept: bool = False) -> None:
+        self.back.append(LineBack(*entry, source.host, source.tag, source.pid, True, after_kept))
+
+    def _entry(self, line: bytes, start: int, number: int) -> Entry:
+        return number, line, start, self.sink.clock.year_of_line
 
     def close(self) -> list[tuple[bytes, bytes, bytes]]:
         """The piece has ended: hand back what no message took; those processes whose last message is a kept one."""
         for source, entries in self.heard.items():
             for entry in entries:
-                after_kept = self.after_kept.pop(source, False)
-                self._hand_back(entry[0], source, *entry[1:], after_kept=after_kept)
-        if self._alive:  # what looked like the end of one was none
+                self._hand_back(source, entry, after_kept=self.after_kept.pop(source, False))
+        alive = (
+            message
+            for all_of in self.hosts.values()
+            for queue in all_of.values()
+            for message in queue.messages.values()
+        )
+        if any(message in self._mine for message in alive):  # what looked like the end of one was none
             self.fits = False
         return [_key(source) for source, after_kept in self.after_kept.items() if after_kept]
 
@@ -224,15 +230,21 @@ class _PieceEngine(LogEngine):
         self.reader = reader
         self.others: list[LineBack] = []
 
+    def last_of(self, host: bytes, lines: list[bytes]) -> bytes | None:
+        """The line that was repeated may lie before the piece."""
+        self.reader.fits = False
+        return None
+
     def unknown(self, line: bytes, start: int, header: re.Match[bytes] | None, number: int) -> None:
         if header is not None:
             tag, pid = header[2], header[3] or b""
             if self.reader.source(header[1] or b"", tag, pid, line[header.end() :]) is not None:
                 self.reader.fits = False  # it may be Postfix's; other readers have to be asked first
-        self.others.append(LineBack(number, line, start))
+        self.others.append(LineBack(number, line, start, self.sink.clock.year_of_line))
 
     def foreign(self, source: Source, line: bytes, start: int, number: int) -> None:
-        self.others.append(LineBack(number, line, start, source.host, source.tag, source.pid))
+        year = self.sink.clock.year_of_line
+        self.others.append(LineBack(number, line, start, year, source.host, source.tag, source.pid))
 
 
 def read_piece(text: bytes, state: ClockState, tables: Sequence[Table]) -> PieceResult:
@@ -313,7 +325,9 @@ class Workers:
         command = [sys.executable, "-c", "from rtls_analysis.read.log_pieces import work; work()"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self._processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, pipesize=PIPE_BYTES
+            )
             for _ in range(count)
         ]
         self._free: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
@@ -394,12 +408,12 @@ class PiecewiseReading:
 
     def _pieces(self, blocks: Iterator[Block], workers: Workers) -> Iterator[_Piece]:
         """Pieces for us and for the workers in turn; ours are smaller, for we put theirs in place besides."""
-        own = max(1, PIECE_BLOCKS + 1 - 2 * self._count)
+        own = max(1, PIECE_BLOCKS + 3 - 2 * self._count)
         turn = 0
         while taken := _some(blocks, own if turn == 0 else PIECE_BLOCKS):
             piece = _Piece(taken)
             text = b"\n".join(block.text for block in taken) if turn else b""
-            if turn and not any(word in text for word in _UNFIT):
+            if turn:
                 piece.result = workers.ask(text, self._engine.sink.clock.state, self._tables)
             yield piece
             turn = (turn + 1) % (self._count + 1)
@@ -414,7 +428,7 @@ class PiecewiseReading:
 
     def _fits(self, result: PieceResult) -> bool:
         """Whether a piece comes out as if it had been read after all before it."""
-        if not result.fits or not self._engine.sink.clock.agrees(result.began):
+        if not result.fits or self._postfix.holding or not self._engine.sink.clock.agrees(result.began):
             return False
         for key in result.first_kept:
             source = self._engine.known_source(*key)
@@ -436,11 +450,11 @@ class PiecewiseReading:
         """Read the lines that came back, and lay their rows between those of the piece."""
         engine, base = self._engine, self._engine.number
         self.apart += 1
-        for block in blocks:
+        until = engine.number = base + result.lines
+        for index, block in enumerate(blocks):
             if block.first_line is not None:
-                engine.places.add(engine.number + 1, block.file.name, block.first_line)
-            engine.number += block.text.count(b"\n") + 1
-        until = engine.number
+                before = sum(one.text.count(b"\n") + 1 for one in blocks[:index])
+                engine.places.add(base + before + 1, block.file.name, block.first_line)
         engine.sink.coverage.add(result.coverage)
         origins: dict[str, list[int]] = {table.name: [] for table in self._tables}
         ages = iter([*range(-(-base // GENERATION) * GENERATION or GENERATION, until, GENERATION), until])
@@ -457,7 +471,8 @@ class PiecewiseReading:
             engine.age()
             self._mark(origins, age)
             age = next(ages)
-        engine.skip(blocks[-1].text.rsplit(b"\n", MAX_LOOK_BACK)[-MAX_LOOK_BACK:])
+        for block in blocks:
+            engine.skip(block.text.rsplit(b"\n", MAX_LOOK_BACK)[-MAX_LOOK_BACK:])
         for process in result.ended_kept:
             if (source := engine.known_source(*process)) is not None:
                 source.state.begin(None)
@@ -476,6 +491,7 @@ class PiecewiseReading:
 
     def _read_back(self, line: LineBack) -> None:
         engine = self._engine
+        engine.sink.clock.go_to_year(line.year)
         if line.host is None:
             header = HEADER(line.line, line.start) if line.start else None
             engine.unknown(line.line, line.start, header, line.number)

@@ -64,6 +64,8 @@ class Clock:
 
     Attributes
     ----------
+    year_of_line
+        The year of RFC 3164 stamps on the day at hand.
     careful
         The day at hand has an hour that comes twice: each line is to be shown to `at`, in order, since a step back
         of half an hour or more within that hour begins its second pass.
@@ -80,7 +82,7 @@ class Clock:
         self.careful = False
         self.met_twice = self.met_careful_day = False
         self.first_day: tuple[int, tuple[int, int], int] | None = None
-        self._year = self._year_of_line = datetime.now(UTC).year if year is None else year
+        self._year = self.year_of_line = datetime.now(UTC).year if year is None else year
         self._date = (0, 0)  # month and day of the last line that was not late
         self._not_after: datetime | None = None
         self._hours: dict[bytes, int] = {}
@@ -90,7 +92,7 @@ class Clock:
 
     def start(self, year: int, not_after: datetime | None = None) -> None:
         """Begin a set whose first stamp is of this year, or of the one before if it would be after `not_after`."""
-        self._year = self._year_of_line = year
+        self._year = self.year_of_line = year
         self._date = (0, 0)
         self._not_after = not_after
         self._forget()
@@ -102,13 +104,19 @@ class Clock:
     @property
     def state(self) -> ClockState:
         """Where the clock stands."""
-        return ClockState(self.zone, self._year, self._year_of_line, self._date, self._not_after)
+        return ClockState(self.zone, self._year, self.year_of_line, self._date, self._not_after)
 
     def resume(self, state: ClockState) -> None:
         """Stand where another clock of the same zone stood."""
-        self._year, self._year_of_line, self._date = state.year, state.year_of_line, state.date
+        self._year, self.year_of_line, self._date = state.year, state.year_of_line, state.date
         self._not_after = state.not_after
         self._forget()
+
+    def go_to_year(self, year: int) -> None:
+        """Take the next line for one of this year, whatever its day."""
+        if year != self.year_of_line:
+            self.year_of_line = year
+            self._forget()
 
     def agrees(self, first_day: tuple[int, tuple[int, int], int] | None) -> bool:
         """Whether this clock would go on from such a first line as the one did that read it."""
@@ -134,9 +142,7 @@ class Clock:
             self._year, self._date = year, (month, day)
         if self.first_day is None:
             self.first_day = (year, (month, day), turn)
-        if year != self._year_of_line:
-            self._year_of_line = year
-            self._forget()
+        self.go_to_year(year)
         self.careful = self._has_hour_twice(year, month, day)
         self.met_careful_day = self.met_careful_day or self.careful
 
@@ -181,7 +187,7 @@ class Clock:
         base = self._hours.get(stamp[:9])
         if base is None:
             month = MONTHS.get(stamp[:3], 0)
-            hour = datetime(self._year_of_line, month, int(stamp[4:6]), int(stamp[7:9]))
+            hour = datetime(self.year_of_line, month, int(stamp[4:6]), int(stamp[7:9]))
             base = self._local(stamp[:9], hour, past)
         return None if base is None else base + past
 

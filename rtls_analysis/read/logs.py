@@ -6,6 +6,7 @@ Each reads one file or many, packed or not, in rotated sets; the mail server is 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import tzinfo
@@ -108,7 +109,7 @@ class LogReading:
         postfix = next((reader for reader in self._engine.readers if isinstance(reader, PostfixReader)), None)
         first = next(blocks, None)
         blocks = blocks if first is None else chain([first], blocks)
-        if count < 2 or postfix is None or first is None or b"/qmgr[" not in first.text:
+        if count < 2 or postfix is None or first is None or _OF_POSTFIX(first.text) is None:
             for block in blocks:
                 self._engine.feed(block)
                 yield
@@ -164,6 +165,9 @@ class LogReading:
         self._given[table.name] += part.num_rows
         part = finish_table(table, part, self._engine.places, self._services)
         return table, part if self._pseudonyms is None else self._pseudonyms.apply(part)
+
+
+_OF_POSTFIX = re.compile(rb"/(?:qmgr|cleanup|smtpd?)\[").search
 
 
 def _cores() -> int:

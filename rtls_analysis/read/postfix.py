@@ -209,6 +209,8 @@ class PostfixReader:
     ----------
     last
         The message that the last line about any was about.
+    holding
+        Servers that have held a recipient whose queue id is still to come.
     """
 
     name = MailReader.POSTFIX
@@ -220,6 +222,7 @@ class PostfixReader:
         self.understood = sink.understood
         self.wants_connections = sink.wants_connections
         self.last: Message | None = None
+        self.holding: set[Source] = set()
         self.hosts: dict[bytes, dict[bytes, Queue]] = {}
         self.services: dict[tuple[bytes, bytes], tuple[Service, Tls]] = {}
         self.origins: dict[bytes, Origin] = {}
@@ -286,6 +289,7 @@ class PostfixReader:
 
     def drop(self, source: Source) -> None:
         """Forget a process: its connections without a message are handed over as they are."""
+        self.holding.discard(source)
         if isinstance(process := source.state, Process):
             self._hand_over(process, None)
 
@@ -378,6 +382,7 @@ class PostfixReader:
             if len(process.holds) < MAX_OPEN:
                 process.holds.append((number, self.at(line), *_held(match[2])))
             source.feed = self._server
+            self.holding.add(source)
         elif match is not None:
             self._hold(process, process.queue.find(match[1]), number, self.at(line), *_held(match[2]))
         elif (match := _CLIENT(line, start)) is not None and process.holds:
@@ -385,13 +390,17 @@ class PostfixReader:
             message = process.queue.add(Message(match[1]))
             for hold in process.holds:
                 self._hold(process, message, *hold, count=False)
-            process.holds.clear()
-            source.feed = None
+            self._let_go(source)
         else:
             self.server_skipped.count += 1
             if line.startswith((b"disconnect from ", b"connect from "), start):
-                process.holds.clear()
-                source.feed = None
+                self._let_go(source)
+
+    def _let_go(self, source: Source) -> None:
+        """The recipients that a server held have a queue id now, or will get none."""
+        source.state.holds.clear()
+        source.feed = None
+        self.holding.discard(source)
 
     def _postsuper(self, source: Source, line: bytes, start: int, number: int) -> None:
         process: Process = source.state
