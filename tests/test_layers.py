@@ -26,6 +26,7 @@ ORDER = [
     "pages",
     "report",
     "lab",
+    "demo",
     "cli",
 ]
 SIBLINGS = {"scanner": {"read"}, "read": {"scanner"}}
