@@ -429,7 +429,7 @@ def one_switches(
             for kind in set(zip(hops["obstacles"], hops["maybe"], strict=True))
         }
         can = [kinds[kind] for kind in zip(hops["obstacles"], hops["maybe"], strict=True)]
-        hops = hops[can]
+        hops = hops[pd.Series(can, index=hops.index, dtype=bool)]
     domains = snapshot.table("domains", columns=["domain", of])
     told = answers(domains[of])
     state = pd.Series(told.said, index=pd.Index(domains["domain"]))

@@ -6,7 +6,16 @@ from importlib import import_module
 from typing import Any
 
 _FUNCTIONS = {
+    "concentration": ("leave_one_out", "lorenz_curve", "one_switches", "server_sizes", "top_providers"),
     "delays": ("retry_schedule", "time_to_delivery"),
+    "deployment": (
+        "adoption_by_rank",
+        "deployment_rates",
+        "mechanism_matrix",
+        "mechanism_sets",
+        "rates_by_unit",
+        "share_bars",
+    ),
     "experiment": ("promises", "requiretls_experiment"),
     "failures": (
         "failure_reasons",
@@ -16,8 +25,13 @@ _FUNCTIONS = {
         "repeated_failures",
     ),
     "log_tls": ("key_exchanges", "tls_versions"),
+    "policies": ("sts_states",),
     "rates": ("rate_differences", "rate_intervals"),
-    "readiness": ("readiness_by_reading", "readiness_funnel"),
+    "readiness": ("loss_reasons", "readiness_by_reading", "readiness_funnel"),
+    "series": ("adoption_curve",),
+    "servers": ("certificate_verdicts", "probe_funnel", "tlsa_errors_by_unit"),
+    "snapshots": ("changes_by_feature", "transition_matrix"),
+    "vantages": ("agreement_matrix",),
     "what_if": ("what_if_losses", "what_if_obstacles", "what_if_totals"),
 }
 _HOMES = {name: module for module, names in _FUNCTIONS.items() for name in names}

@@ -150,7 +150,20 @@ def stacked_bars(
             left[row] += float(width)
 
 
-def word_legend(ax: Axes, words: Iterable[str], *, title: str = "", below: bool = False) -> None:
+def in_plural(table: pd.DataFrame) -> str:
+    """Name what a table counts, in the plural.
+
+    >>> import pandas as pd
+    >>> in_plural(pd.DataFrame({"unit": ["address"]}))
+    'addresses'
+    """
+    unit = str(table["unit"].iloc[0]) if len(table) else "row"
+    return f"{unit}es" if unit.endswith("s") else f"{unit}s"
+
+
+def word_legend(
+    ax: Axes, words: Iterable[str], *, title: str = "", below: bool = False, columns: int = 1
+) -> None:
     """Explain the colours of words, beside the axes or below them."""
     patches = [Patch(label=said(word), **bar_style(word)) for word in words]
     if not patches:
@@ -158,7 +171,7 @@ def word_legend(ax: Axes, words: Iterable[str], *, title: str = "", below: bool 
     place: dict[str, Any] = (
         {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": min(len(patches), 4)}
         if below
-        else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+        else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "ncols": columns}
     )
     ax.legend(
         handles=patches,

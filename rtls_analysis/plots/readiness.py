@@ -1,4 +1,4 @@
-"""The readiness funnel, and readiness under several readings, as plots."""
+"""The readiness funnel, what stops the mail, and readiness under several readings, as plots (canonical 5 and 11)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from matplotlib.axes import Axes
 from rtls_analysis.analysis import readiness
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
-    SMALL,
     as_shares,
+    height_for,
+    in_plural,
     new_axes,
     row_labels,
-    small_note,
+    said,
     titled,
-    word_legend,
 )
-from rtls_analysis.plots.palette import READY, REMAINING, bar_style
+from rtls_analysis.plots.funnels import funnel_bars
+from rtls_analysis.plots.palette import bar_style
 from rtls_analysis.plots.rates import rate_intervals
 from rtls_analysis.store import Snapshot
 
@@ -35,50 +36,64 @@ def readiness_funnel(
     ax
         Axes to draw on; new ones by default.
     title
-        In place of the usual one.
+        In place of the usual one, without n.
     **options
         Of that function: `unit`, `order`, `rule`, `rules`.
     """
     table = (
         snapshot if isinstance(snapshot, pd.DataFrame) else readiness.readiness_funnel(snapshot, **options)
     )
-    total = int(table["remaining"].iloc[0])
-    unit = str(table["unit"].iloc[0])
-    ax = new_axes(ax, width=9.0, height=4.4)
-    rows = range(len(table))
-    shares = table["share"].fillna(0)
-    colours = [REMAINING] * (len(table) - 1) + [READY]
-    ax.barh(rows, shares, color=colours, height=0.66)
-    left = shares.to_numpy(dtype=float)
-    reasons = [name for name in table.attrs.get("reasons", ()) if table[name].any()]
-    for reason in reasons:
-        widths = (table[reason] / total if total else table[reason] * 0.0).to_numpy(dtype=float)
-        ax.barh(rows, widths, left=left, height=0.66, **bar_style(reason))
-        left = left + widths
-    for row, (count, share, small) in enumerate(
-        zip(table["remaining"], shares, table["is_small"], strict=True)
-    ):
-        is_inside = share > 0.2
-        ax.annotate(
-            f"{count:,}  ({share:.1%}){SMALL if small else ''}",
-            (share if is_inside else max(share, float(left[row])), row),
-            xytext=(-6 if is_inside else 6, 0),
-            textcoords="offset points",
-            ha="right" if is_inside else "left",
-            va="center",
-            color="white" if is_inside else "black",
-            fontsize=FONT_SIZE,
-        )
-    row_labels(ax, [str(stage) for stage in table["stage"]])
-    units = f"{unit}es" if unit.endswith("s") else f"{unit}s"
-    as_shares(ax, of=f"{units} listed")
     how = ", in the order of the decision table" if table.attrs.get("order") == "decision" else ""
-    titled(
-        ax,
-        title or f"Readiness for REQUIRETLS{how}, n = {total:,} {units}",
-        note=small_note(table["is_small"]),
-    )
-    word_legend(ax, reasons, title="stopped by")
+    return funnel_bars(table, title=title or f"Readiness for REQUIRETLS{how}", ax=ax)
+
+
+def loss_reasons(
+    snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
+) -> Axes:
+    """Draw what stops REQUIRETLS mail: each unit counted once, at its first obstacle, and at all that apply.
+
+    Parameters
+    ----------
+    snapshot
+        A scan, or the table of `rtls_analysis.analysis.readiness.loss_reasons` for one group.
+    ax
+        Axes to draw on; new ones by default.
+    title
+        In place of the usual one, without n.
+    **options
+        Of that function: `unit`, `rules`.
+    """
+    table = snapshot if isinstance(snapshot, pd.DataFrame) else readiness.loss_reasons(snapshot, **options)
+    how = table.index.get_level_values("counted")
+    every, first = (table[how == name].droplevel("counted") for name in ("all", "first"))
+    words = [word for word in dict.fromkeys([*every.index, *first.index]) if word]
+    ax = new_axes(ax, width=8.0, height=height_for(len(words), per_row=0.42))
+    trials = int(table["trials"].max()) if len(table) else 0
+    units = in_plural(table)
+    for rows, offset, alpha in ((every, -0.18, 0.45), (first, 0.18, 1.0)):
+        part = rows.reindex(words)
+        for row, word in enumerate(words):
+            rate = part["rate"].iloc[row]
+            if rate != rate:
+                continue
+            bar = ax.barh(row + offset, rate, height=0.34, **bar_style(word))
+            bar[0].set_alpha(alpha)
+            ax.hlines(
+                row + offset, part["low"].iloc[row], part["high"].iloc[row], color="#333333", linewidth=1
+            )
+            ax.annotate(
+                f"{int(part['numerator'].iloc[row]):,}",
+                (part["high"].iloc[row], row + offset),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=FONT_SIZE - 1,
+            )
+    row_labels(ax, [said(word) for word in words])
+    highest = float(table["high"].max()) if len(table) else 1.0
+    as_shares(ax, of=units, limits=(0, min(1.0, 1.1 * highest) if highest > 0 else 1.0))
+    note = "full: counted once, by the first obstacle; pale: by all that apply; lines: 95% intervals"
+    titled(ax, f"{title or 'What stops REQUIRETLS mail'}, n = {trials:,} {units}", note=note)
     return ax
 
 
