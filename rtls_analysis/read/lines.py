@@ -284,11 +284,3 @@ def _unwrap_journal(record: dict[str, Any]) -> bytes | None:
         + b": "
         + text
     )
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("Clock", "zone_of", "first_year"):
-        from rtls_analysis.read import log_time
-
-        return getattr(log_time, name)
-    raise AttributeError(name)

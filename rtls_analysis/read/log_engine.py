@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Callable
 from itertools import chain, islice
 
+from rtls_analysis.read.exchange import ExchangeReader
+from rtls_analysis.read.exim import EximReader
+from rtls_analysis.read.haraka import HarakaReader
 from rtls_analysis.read.lines import REPEATS, Block, stamp_end, too_long, unwrap
 from rtls_analysis.read.log_rows import (
     EMPTY,
@@ -24,20 +26,27 @@ from rtls_analysis.read.log_rows import (
     Source,
 )
 from rtls_analysis.read.log_tables import Places
+from rtls_analysis.read.maddy import MaddyReader
+from rtls_analysis.read.mox import MoxReader
+from rtls_analysis.read.opensmtpd import OpenSmtpdReader
+from rtls_analysis.read.postfix import PostfixReader
+from rtls_analysis.read.qmail import QmailReader
+from rtls_analysis.read.sendmail import SendmailReader
+from rtls_analysis.read.stalwart import StalwartReader
 from rtls_analysis.schema import MailReader
 
-READERS: Mapping[MailReader, str] = {
-    MailReader.POSTFIX: "PostfixReader",
-    MailReader.EXIM: "EximReader",
-    MailReader.SENDMAIL: "SendmailReader",
-    MailReader.OPENSMTPD: "OpenSmtpdReader",
-    MailReader.HARAKA: "HarakaReader",
-    MailReader.EXCHANGE: "ExchangeReader",
-    MailReader.MOX: "MoxReader",
-    MailReader.MADDY: "MaddyReader",
-    MailReader.STALWART: "StalwartReader",
-    MailReader.QMAIL: "QmailReader",
-}
+READERS: tuple[Callable[[Sink], LogReader], ...] = (
+    PostfixReader,
+    EximReader,
+    SendmailReader,
+    OpenSmtpdReader,
+    HarakaReader,
+    ExchangeReader,
+    MoxReader,
+    MaddyReader,
+    StalwartReader,
+    QmailReader,
+)
 
 GENERATION = 1 << 20  # lines; a process that says nothing for one to two generations is forgotten
 MAX_SOURCES = 300_000  # of one generation
@@ -64,16 +73,8 @@ _LOST = re.compile(
 
 def make_readers(sink: Sink, mta: MailReader | None = None) -> list[LogReader]:
     """Readers of all servers, or of one."""
-    readers: list[LogReader] = []
-    for name, class_name in READERS.items():
-        if mta is not None and name is not mta:
-            continue
-        try:
-            module = import_module(f"rtls_analysis.read.{name}")
-        except ModuleNotFoundError:
-            continue
-        readers.append(getattr(module, class_name)(sink))
-    return readers
+    readers = [make(sink) for make in READERS]
+    return [reader for reader in readers if mta is None or reader.name is mta]
 
 
 class LogEngine:
