@@ -37,13 +37,13 @@ class LogSummary:
         tried = part[part["attempted"].fillna(False).astype(bool)]
         self.attempts += len(tried)
         self.ends += len(part) - len(tried)
-        for counter, column in (
-            (self.actions, "action"),
-            (self.levels, "tls_level"),
-            (self.wishes, "requiretls"),
+        for counter, column, missing in (
+            (self.actions, "action", "probe of an address"),
+            (self.levels, "tls_level", "no session"),
+            (self.wishes, "requiretls", RequireTls.UNKNOWN),
         ):
-            counts = tried[column].value_counts(dropna=False)
-            counter.update({_word(word): int(count) for word, count in counts.items() if count})
+            counts = tried[column].astype("str").fillna(missing).value_counts()
+            counter.update({str(word): int(count) for word, count in counts.items()})
         self.tries.update({str(name): int(n) for name, n in tried["recipient_domain"].value_counts().items()})
         failed = tried[tried["action"].isin(_NOT_SENT) & tried["recipient_domain"].notna()]
         groups = failed.groupby(["recipient_domain", "tls_outcome"], observed=True)["reply_text"]
@@ -102,10 +102,6 @@ def _shares(counts: Counter[str], total: int, order: list[Any] | None = None) ->
     words = [str(word) for word in order or ()]
     names = sorted(counts, key=lambda name: (words.index(name) if name in words else len(words), name))
     return [f"  {counts[name]:>11,} {counts[name] / total:6.1%}  {name}" for name in names if counts[name]]
-
-
-def _word(word: Any) -> str:
-    return word if isinstance(word, str) else "no session"
 
 
 def _text(text: Any) -> str:
