@@ -74,6 +74,7 @@ def _wait_for_end(future: concurrent.futures.Future[Any]) -> None:
         await asyncio.wait(tasks, timeout=30) if tasks else None
 
     try:
-        asyncio.run_coroutine_threadsafe(others(), worker.loop).result(35)
+        # a large scan takes its time to judge what it has; a second interrupt waits no longer
+        asyncio.run_coroutine_threadsafe(others(), worker.loop).result(600)
     except concurrent.futures.TimeoutError:
         print("the scan did not end in time", file=sys.stderr)

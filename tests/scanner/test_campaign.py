@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import random
 import signal
@@ -167,6 +168,7 @@ def test_an_interrupt_keeps_what_was_done(
     done = rows_by_key(held, "domains")
     whole = rows_by_key(undisturbed, "domains")
     assert all(row["obstacle"] == whole[key]["obstacle"] for key, row in done.items())
+    assert differences(rtls.judge(held), held) == []
 
     resumed = rtls.scan(domains, out, **slow)
     assert resumed.is_complete
@@ -339,6 +341,35 @@ def test_a_kill_while_a_scan_is_finished(lab: Lab, tmp_path: Path, code: str) ->
     assert snapshot.is_complete
     assert disagreements(lab, snapshot, few) == []
     assert visits(snapshot) == visits_said(snapshot)
+
+
+def test_workers_that_die(
+    domains: list[str], slow: Options, undisturbed: rtls.Snapshot, tmp_path: Path
+) -> None:
+    """Processes that are killed by themselves end the run in one line; the same call goes on."""
+    out, given = tmp_path / "scan", {**slow, "workers": 2}
+
+    def kill() -> None:
+        wait_for(out, 90)
+        for pid in _workers():
+            os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(
+        ScanStopped, match=r"a worker process of the scan died \(status -9\); run the same scan again"
+    ):
+        rtls.scan(domains, out, **given)
+    thread.join()
+    assert _workers() == []
+    resume(domains, out, given, undisturbed)
+
+
+def _workers() -> list[int]:
+    """Worker processes that are our children now."""
+    lists = (path.read_text().split() for path in Path("/proc/self/task").glob("*/children"))
+    children = map(int, itertools.chain.from_iterable(lists))
+    return [pid for pid in children if b"scanner.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 # -- trouble of our own --------------------------------------------------------------------------------------
