@@ -31,6 +31,7 @@ Append = Callable[[str, Mapping[str, Any]], None]
 PUSHED_BACK = frozenset({SessionOutcome.RATE_LIMITED, SessionOutcome.GREYLISTED, SessionOutcome.BLOCKED})
 """Outcomes that ask us to come less often: the provider gets a pause."""
 
+_MUTE = frozenset({SessionOutcome.TIMEOUT, SessionOutcome.CLOSED_EARLY})
 _BUSY_POLICY_HOST = frozenset({429, 503})
 ASKED_FOR_REST = frozenset({*PUSHED_BACK, *(f"http {status}" for status in _BUSY_POLICY_HOST)})
 """Outcomes on record in `attempts` after which the provider gets a pause."""
@@ -253,7 +254,7 @@ class Contacts:
             connect=self._connect,
         )
         row["attempts"] = job.attempts
-        made_contact = row["stage"] != SessionStage.CONNECT
+        made_contact = self._was_reached(row)
         if row["outcome"] == SessionOutcome.UNREACHABLE and not job.own and self._connect is None:
             _check_family(target.address)
         self._record(job, Purpose.PROBE, row["started_at"], row["outcome"], mx_host=target.mx_host)
@@ -263,6 +264,15 @@ class Contacts:
         if pushed_back and self._scheduler.paces(job):
             self._append(VISITS, row)
         return pushed_back, made_contact, partial(self._store_session, row)
+
+    def _was_reached(self, row: Row) -> bool:
+        """Whether a session shows that servers can be reached from here.
+
+        Through a proxy only those that speak were: ``ssh -D`` takes each connection, and drops it where it finds nobody.
+        """
+        if self._connect is not None and row["stage"] == SessionStage.GREETING:
+            return row["outcome"] not in _MUTE
+        return bool(row["stage"] != SessionStage.CONNECT)
 
     def _store_session(self, row: Row) -> None:
         self._append("sessions", row)
@@ -395,9 +405,10 @@ class Contacts:
             return
         if len({doubtful.prefix for doubtful in self._doubtful}) >= SILENT_NETWORKS:
             self._doubtful.clear()  # nothing is known of them
+            where = "from the proxy" if self._connect is not None else "on the way out"
             raise ScanStopped(
                 f"none of the last {count} addresses took a connection: the network is gone, or port "
-                f"{self._options.smtp_port} is closed on the way out, as on most laptops and clouds; nothing is said "
+                f"{self._options.smtp_port} is closed {where}, as on most laptops and clouds; nothing is said "
                 "of these servers; scan from another place, or through one with --proxy socks5://HOST:PORT"
             )
         if count >= 50 * SILENT_ADDRESSES:  # a large provider that is dead

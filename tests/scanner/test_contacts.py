@@ -49,6 +49,7 @@ class World:
         self.most_open = 0
         self.tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.reported: Counter[str] = Counter()
+        self.connect: Any = None
         monkeypatch.setattr(contacts, "probe", self.probe)
         monkeypatch.setattr(contacts, "fetch_policy", self.fetch)
         monkeypatch.setattr(contacts, "families", lambda: (True, True))
@@ -57,7 +58,11 @@ class World:
 
     def contacts(self) -> Contacts:
         return Contacts(
-            self.options, ROOTS, self.append, report=lambda outcome: self.reported.update((outcome,))
+            self.options,
+            ROOTS,
+            self.append,
+            connect=self.connect,
+            report=lambda outcome: self.reported.update((outcome,)),
         )
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
@@ -421,6 +426,28 @@ def test_too_many_connections_become_fewer(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(began.run(list(map(probe, far(40)))))
     assert set(world.outcomes().values()) == {"completed"}
     assert 10 <= began._at_once < 40  # not reduced once for each of those that failed together
+
+
+@pytest.mark.parametrize("word", ["closed_early", "timeout"])
+def test_a_proxy_that_takes_every_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """``ssh -D`` takes each and drops it where it finds nobody: only a server that speaks was reached."""
+
+    async def probe_by_proxy(target: ProbeTarget, **options: Any) -> Any:
+        row, chain = await world.probe(target, **options)
+        return {**row, "stage": SessionStage.GREETING}, chain
+
+    monkeypatch.setattr(contacts, "probe", probe_by_proxy)
+    world.connect = probe_by_proxy  # never called: the probe is a script
+    for address in far(30):
+        world.scripts[address] = [word]
+    with pytest.raises(ScanStopped, match="none of the last"):
+        world.run(list(map(probe, far(30))))
+    assert world.outcomes() == {}
+    world.connect = None
+    world.run(list(map(probe, far(30))))
+    assert set(world.outcomes().values()) == {word}
 
 
 def test_a_route_that_is_lost_is_not_the_servers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
