@@ -268,7 +268,7 @@ class Contacts:
     def _was_reached(self, row: Row) -> bool:
         """Whether a session shows that servers can be reached from here.
 
-        Through a proxy only those that speak were: ``ssh -D`` takes each connection, and drops it where it finds nobody.
+        Through a proxy only those that speak were: ``ssh -D`` takes each connection, and drops it if it finds nobody.
         """
         if self._connect is not None and row["stage"] == SessionStage.GREETING:
             return row["outcome"] not in _MUTE
