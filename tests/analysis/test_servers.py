@@ -88,6 +88,32 @@ def test_the_funnel_of_a_scan(scanned: rtls.Snapshot) -> None:
     assert addresses.set_index("stage").loc["answered", "tested"] == len(scanned.sessions) - not_contacted
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_domain_gets_as_far_as_its_best_address(turned: bool) -> None:
+    """One that we left out counts where no other is left, whatever the order."""
+    sessions = [
+        {"mx_host": "mx.example", "address": "192.0.2.1", "outcome": "opted_out", "stage": "connect", "starttls": "not_tested"},
+        {"mx_host": "mx.example", "address": "192.0.2.2", "outcome": "refused", "stage": "connect", "starttls": "unknown"},
+    ]  # fmt: skip
+    world = made(
+        [
+            {"domain": "a.example", "mx_state": "mx"},
+            {"domain": "b.example", "mx_state": "mx"},
+            {"domain": "c.example"},
+        ],
+        mx=[
+            {"domain": "a.example", "mx_host": "mx.example", "mx_state": "mx", "preference": 10},
+            {"domain": "b.example", "mx_host": "gone.example", "mx_state": "mx_no_address", "preference": 10},
+        ],
+        sessions=sessions[::-1] if turned else sessions,
+    )
+    table = probe_funnel(world).set_index("stage")
+    assert table.loc["answered", "refused"] == 1
+    assert "opted_out" not in table.columns
+    assert table.loc["address found", "mx_no_address"] == 1
+    assert table.loc["MX found", ["not_tested", "tested"]].tolist() == [1, 2]
+
+
 def test_nine_of_ten_failing_at_ehlo_is_our_own_fault() -> None:
     """The known artefact: hosts that admit us and then refuse EHLO are a finding about the scanner."""
     sessions = [
