@@ -59,7 +59,6 @@ class Limits:
 
 _OURS = frozenset(
     {
-        errno.EACCES,
         errno.EADDRINUSE,
         errno.EADDRNOTAVAIL,
         errno.EAFNOSUPPORT,
@@ -68,7 +67,6 @@ _OURS = frozenset(
         errno.ENFILE,
         errno.ENOBUFS,
         errno.ENOMEM,
-        errno.EPERM,
     }
 )
 
@@ -96,6 +94,8 @@ def connect_failure(error: OSError, seconds: float) -> tuple[SessionOutcome, str
         return SessionOutcome.REFUSED, detail
     if number == errno.ETIMEDOUT:
         return SessionOutcome.TIMEOUT, detail
+    if number in (errno.EPERM, errno.EACCES):  # one address or another; of all of them, the scan will doubt itself
+        return SessionOutcome.UNREACHABLE, f"this machine's own firewall: {detail}"
     return SessionOutcome.UNREACHABLE, detail
 
 

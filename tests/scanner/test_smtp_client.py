@@ -559,12 +559,13 @@ CONNECT = [
     (errno.ENETUNREACH, "unreachable"),
     (errno.EHOSTUNREACH, "unreachable"),
     (errno.ECONNRESET, "unreachable"),
+    (errno.EPERM, "unreachable"),  # a rule of our own firewall, for that address perhaps alone
+    (errno.EACCES, "unreachable"),
     (errno.EMFILE, None),
     (errno.ENFILE, None),
     (errno.ENOBUFS, None),
     (errno.ENOMEM, None),
     (errno.EADDRNOTAVAIL, None),
-    (errno.EPERM, None),
 ]
 
 
