@@ -94,7 +94,7 @@ def connect_failure(error: OSError, seconds: float) -> tuple[SessionOutcome, str
         return SessionOutcome.REFUSED, detail
     if number == errno.ETIMEDOUT:
         return SessionOutcome.TIMEOUT, detail
-    if number in (errno.EPERM, errno.EACCES):  # one address or another; of all of them, the scan will doubt itself
+    if number in (errno.EPERM, errno.EACCES):  # perhaps at this address alone
         return SessionOutcome.UNREACHABLE, f"this machine's own firewall: {detail}"
     return SessionOutcome.UNREACHABLE, detail
 
