@@ -17,6 +17,7 @@ from typing import Any
 from rtls_analysis.read.mail_coverage import printable
 
 LONGEST = 400  # characters of a cell
+LONG = 40  # characters from which on a text wants room
 WIDTH, HEIGHT = 7.6, 4.2  # of a plot, in inches
 
 
@@ -57,11 +58,11 @@ class Table:
 
     def to_html(self, anchor: str) -> str:
         """Write it, in a region that scrolls where the page is narrow."""
+        kinds = [self._kind(number) for number in range(len(self.columns))]
         head = "".join(
-            f'<th scope="col"{self._kind(number)}>{text(name)}</th>'
-            for number, name in enumerate(self.columns)
+            f'<th scope="col"{kind}>{text(name)}</th>' for kind, name in zip(kinds, self.columns, strict=True)
         )
-        body = "\n".join(self._row(row) for row in self.rows)
+        body = "\n".join(self._row(row, kinds) for row in self.rows)
         table = (
             f'<div class="scroll" role="region" aria-labelledby="{anchor}" tabindex="0">\n'
             f'<table><caption id="{anchor}"><span>{text(self.caption, 1000)}</span></caption>\n'
@@ -70,11 +71,16 @@ class Table:
         return f"<details><summary>{text(self.folded)}</summary>\n{table}</details>" if self.folded else table
 
     def _kind(self, number: int) -> str:
-        return ' class="number"' if number in self.numbers else ""
+        """Say what a column holds: numbers, or texts that want room."""
+        if number in self.numbers:
+            return ' class="number"'
+        is_long = number and any(len(str(row[number])) > LONG for row in self.rows)
+        return ' class="long"' if is_long else ""
 
-    def _row(self, row: Sequence[Any]) -> str:
-        cells = [f"<td{self._kind(number)}>{text(value)}</td>" for number, value in enumerate(row) if number]
-        return f'<tr><th scope="row">{text(row[0])}</th>{"".join(cells)}</tr>'
+    def _row(self, row: Sequence[Any], kinds: Sequence[str]) -> str:
+        name, *values = row
+        cells = [f"<td{kind}>{text(value)}</td>" for kind, value in zip(kinds[1:], values, strict=True)]
+        return f'<tr><th scope="row">{text(name)}</th>{"".join(cells)}</tr>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +195,7 @@ h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.5rem 0 .6rem; padding-top: 
 p { max-width: 44rem; margin: .5rem 0; }
 a { color: var(--link); }
 .skip { position: absolute; left: -99rem; } .skip:focus { left: 1rem; }
-nav ol { columns: 18rem; padding-left: 1.4rem; margin: 1rem 0; }
+nav ol { columns: 18rem; padding-left: 1.9rem; margin: 1rem 0; }
 .warning { background: var(--warn); border-left: 4px solid var(--warn-line); padding: .5rem .8rem; }
 .scroll { overflow-x: auto; }
 .scroll:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
@@ -204,6 +210,7 @@ tbody th { position: sticky; left: 0; background: var(--ground); min-width: 9rem
 tbody tr:nth-child(even) > * { background: var(--band); }
 .number { text-align: right; font-variant-numeric: tabular-nums; min-width: 0; }
 td.number { white-space: nowrap; }
+.long { min-width: 15rem; }
 figure { margin: 1rem 0 1.4rem; }
 figure img { display: block; width: 100%; min-width: 34rem; max-width: 52rem; height: auto; background: #fff;
   border-radius: 4px; padding: .5rem; }
@@ -211,12 +218,12 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
 details { margin: .4rem 0 1.2rem; } summary { cursor: pointer; color: var(--link); }
 footer { margin-top: 3rem; padding-top: .6rem; border-top: 1px solid var(--line); color: var(--soft);
   font-size: .9rem; }
-@media (max-width: 40rem) { tbody th { max-width: 9rem; } td { max-width: 15rem; } }
+@media (max-width: 40rem) { tbody th { max-width: 9rem; } td { max-width: 15rem; } td.long { max-width: 18rem; } }
 @media print {
   :root { --ink: #000; --soft: #333; --ground: #fff; --line: #999; --band: #f2f2f2; --link: #000; --warn: #fff; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   .skip, nav { display: none; }
-  .scroll { overflow: visible; } tbody th { position: static; }
+  .scroll { overflow: visible; } .long { min-width: 0; } tbody th { position: static; }
   details > * { display: block; } details::details-content { content-visibility: visible; height: auto; }
   figure, tr, caption { break-inside: avoid; } h2, caption { break-after: avoid; }
   figure img { min-width: 0; padding: 0; }
