@@ -24,7 +24,7 @@ _FUNCTIONS = {
     ),
     "delays": ("cumulative_incidence", "retry_schedule", "survival", "survival_time", "time_to_delivery"),
     "deployment": ("feature_table", "mechanism_pairs", "mechanisms", "shares", "unit_rates"),
-    "experiment": ("promises", "requiretls_experiment"),
+    "experiment": ("asked_for_requiretls", "promises", "requiretls_experiment"),
     "failures": ("failure_rates", "failure_reasons", "host_and_message_rates", "repeated_failures"),
     "log_tls": ("key_exchanges", "tls_versions"),
     "policies": ("sts_states",),
