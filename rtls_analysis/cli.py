@@ -41,6 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_tls_reports(commands)
     _add_received(commands)
     _add_what_if(commands)
+    _add_report(commands)
     _add_lab(commands)
     _add_demo(commands)
     return parser
@@ -254,6 +255,29 @@ def _add_what_if(commands: Any) -> None:
     what_if.set_defaults(run=_what_if)
 
 
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="write a scan and tables of mail as one HTML page",
+        description="Write one self-contained page: plots, the tables behind them, every rate with its interval.",
+    )
+    report.add_argument("--snapshot", metavar="DIR", help="scan")
+    for name, maker in _REPORTED.items():
+        report.add_argument(f"--{name.replace('_', '-')}", metavar="FILE", help=f"table that {maker} wrote")
+    report.add_argument("-o", "--output", required=True, metavar="PAGE", help="file to write, as page.html")
+    report.set_defaults(run=_report)
+
+
+_REPORTED = {
+    "deliveries": "rtls logs -o",
+    "connections": "rtls logs --connections",
+    "bounces": "rtls dsns -o",
+    "tls_reports": "rtls tls-reports -o",
+    "hops": "rtls received -o",
+    "what_if": "rtls what-if -o",
+}
+
+
 def _add_lab(commands: Any) -> None:
     lab = commands.add_parser(
         "lab",
@@ -268,8 +292,9 @@ def _add_lab(commands: Any) -> None:
 def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
-        help="the whole way on a lab, without network: lab, scan, summary",
-        description="Start the lab, scan it, and print what came out. No network and no root needed.",
+        help="the whole way without network: lab, scan, logs, bounces, reports, what-if, pages",
+        description="Start the lab and scan it, read the sample logs, bounces and reports, ask what if, and write two "
+        "pages. No network and no root needed.",
     )
     demo.add_argument(
         "-o", "--output", default="rtls-demo", metavar="DIR", help="directory for the results (./rtls-demo)"
@@ -534,17 +559,39 @@ def _received(arguments: argparse.Namespace) -> int:
     return _tell(frame, received_report, arguments)
 
 
+def _report(arguments: argparse.Namespace) -> int:
+    import rtls_analysis as rtls
+
+    given = {name: getattr(arguments, name) for name in _REPORTED if getattr(arguments, name)}
+    if not given and not arguments.snapshot:
+        raise rtls.ScanProblem("nothing to report on: give --snapshot DIR, or a table as --deliveries FILE")
+    rtls.write_report(
+        arguments.output,
+        snapshot=rtls.open_snapshot(arguments.snapshot) if arguments.snapshot else None,
+        **{name: _read(path, name) for name, path in given.items()},
+    )
+    print(f"Written: {arguments.output}")
+    return OK
+
+
+def _read(path: str, name: str) -> Any:
+    """Read the table of a name from a file; another one is the caller's mistake."""
+    import rtls_analysis as rtls
+    from rtls_analysis.table_files import table_of
+
+    frame = rtls.read_table(path)
+    table = table_of(frame.columns)
+    if table is None or table.name != name:
+        what = f"it holds {table.name}" if table is not None else "it is none of ours"
+        raise rtls.StoreProblem(f"{path} is no table of {name}: {what}; make one with {_REPORTED[name]}")
+    return frame
+
+
 def _what_if(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
     from rtls_analysis.analysis.what_if_text import what_if_text
-    from rtls_analysis.table_files import read_table, table_of
 
-    deliveries = read_table(arguments.deliveries)
-    table = table_of(deliveries.columns)
-    if table is None or table.name != "deliveries":
-        raise rtls.StoreProblem(
-            f"{arguments.deliveries} is no table of deliveries; make one with rtls logs -o"
-        )
+    deliveries = _read(arguments.deliveries, "deliveries")
     frame = rtls.what_if(deliveries, rtls.open_snapshot(arguments.snapshot), rule=arguments.rule)
     print(what_if_text(frame))
     if arguments.output:
@@ -580,23 +627,11 @@ def _lab(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    import rtls_analysis as rtls
+    from rtls_analysis.demo import print_paragraph, run_demo
     from rtls_analysis.lab import start_lab
 
-    out = Path(arguments.output)
-    folder = out / "scan"
-    number = 1
-    while folder.exists():  # an earlier demo's results are not overwritten
-        number += 1
-        folder = out / f"scan-{number}"
-    out.mkdir(parents=True, exist_ok=True)
-    print(f"Starting a lab of {arguments.domains:,} domains on loopback, and scanning it ...", flush=True)
     with start_lab(domains=arguments.domains, seed=1) as lab:
-        snapshot = rtls.scan(lab.domains, folder, **lab.scan_options)
-    print(f"\n{snapshot}\n")
-    print(
-        f"Stored in {folder}. Look at a domain: rtls show {folder} --domain {snapshot.domains['domain'].iloc[0]}"
-    )
+        run_demo(lab, Path(arguments.output), say=print_paragraph)
     return OK
 
 

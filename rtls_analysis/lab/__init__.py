@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import socket
 import subprocess
 import sys
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -73,6 +75,12 @@ class Lab:
     def why(self, domain: str) -> str:
         """Say in a line what is special about a domain."""
         return self._world.domains[domain].why
+
+    def write_mail_log(self, path: str | os.PathLike[str], *, messages: int = 5000) -> None:
+        """Write a week of somebody's mail to the lab's domains, as a Postfix 3.11 would log it."""
+        from rtls_analysis.lab.mail_logs import write_mail_log
+
+        write_mail_log(self._world, Path(path), messages=messages)
 
     @property
     def command(self) -> str:
