@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.hops import QUESTIONS, domain_shares, hop_verdicts
 from rtls_analysis.analysis.rates import ArtefactWarning, with_rates
-from rtls_analysis.analysis.words import Said, answers
+from rtls_analysis.analysis.words import Said, answers, one_of
 from rtls_analysis.outcomes import DomainShare, MxState, Obstacle
 from rtls_analysis.store import Snapshot
 from rtls_analysis.verdicts import Answer
@@ -189,7 +189,7 @@ def provider_sizes(snapshot: Snapshot, *, unit: str = "domain") -> tuple[pd.Seri
     Not known is the provider of a domain whose MX lookup failed, or that was left out. A domain that takes no mail
     has none, and is not counted.
     """
-    _one_of("unit", unit, UNITS)
+    one_of("unit", unit, UNITS)
     unknown = 0
     if unit == "domain":
         domains = snapshot.table("domains", columns=["mx_state", "provider"])
@@ -206,11 +206,6 @@ def provider_sizes(snapshot: Snapshot, *, unit: str = "domain") -> tuple[pd.Seri
     sizes = provider.value_counts().rename_axis("provider").rename(unit)
     sizes.attrs["unit"] = unit
     return sizes, unknown
-
-
-def _one_of(name: str, value: str, words: Collection[str]) -> None:
-    if value not in words:
-        raise ValueError(f"{name} is {value!r}; give {', '.join(words)}")
 
 
 def provider_concentration(snapshot: Snapshot, *, units: Sequence[str] = UNITS) -> pd.DataFrame:
@@ -259,7 +254,7 @@ def providers(
         that are a yes, of those that could be told), and with `before` `numerator_before`, `trials_before`, `change`
         (a count) and `change_share` (of shares, 0.01 is a percentage point).
     """
-    _one_of("question", of, QUESTIONS)
+    one_of("question", of, QUESTIONS)
     sizes, unknown = provider_sizes(snapshot, unit=unit)
     counts = sizes.rename("numerator").to_frame().assign(trials=int(sizes.sum()), unknown=unknown)
     domains = snapshot.table("domains", columns=["provider", of])
@@ -304,7 +299,7 @@ def server_sizes(snapshot: Snapshot, *, of: str = "pkix") -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    _one_of("question", of, QUESTIONS)
+    one_of("question", of, QUESTIONS)
     hops = hop_verdicts(snapshot)
     hops = hops[hops["mx_host"].notna()]
     best = hops[hops["preference"].eq(hops.groupby("domain")["preference"].transform("min"))]
@@ -350,7 +345,7 @@ def leave_one_out(
         `rtls.rates` (unit: domain) without its domains, `domains` (that it has) and `change` (to the rate with all,
         a difference of shares).
     """
-    _one_of("question", of, QUESTIONS)
+    one_of("question", of, QUESTIONS)
     domains = snapshot.table("domains", columns=["provider", of])
     told = answers(domains[of])
     counts = _said_counts(told, domains["provider"])
@@ -419,7 +414,7 @@ def one_switches(
     """
     import pandas as pd
 
-    _one_of("question", of, QUESTIONS)
+    one_of("question", of, QUESTIONS)
     removed = {str(Obstacle(word)) for word in remove}
     hops = hop_verdicts(snapshot)
     hops = hops[hops["mx_host"].notna() & ~hops[of].eq(Answer.LEFT_OUT)]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rtls_analysis.analysis.cohorts import domain_groups
 from rtls_analysis.analysis.hops import QUESTIONS, domain_shares, hop_verdicts
 from rtls_analysis.analysis.rates import rates, with_rates
-from rtls_analysis.analysis.readiness import UNITS
-from rtls_analysis.analysis.words import Said, answers
+from rtls_analysis.analysis.readiness import RULES, UNITS
+from rtls_analysis.analysis.words import Answers, Said, answers, one_of
 from rtls_analysis.outcomes import DomainShare, StsMode, StsPolicyState
 from rtls_analysis.store import Snapshot
 
@@ -50,14 +50,8 @@ FEATURES: Mapping[str, Feature] = {
 name; DANE authenticates; a valid MTA-STS policy, and one in mode enforce; TLS reports are wanted; REQUIRETLS is
 announced after TLS; no obstacle is in its way."""
 
-_YES = {"any": (str(DomainShare.ALL), str(DomainShare.SOME)), "all": (str(DomainShare.ALL),)}
-_YES["best_preference"] = _YES["any"]
-
-
-def _one_of(name: str, value: str, words: Collection[str]) -> str:
-    if value not in words:
-        raise ValueError(f"{name} is {value!r}; give {', '.join(words)}")
-    return value
+_EACH, _ANY = (str(DomainShare.ALL),), (str(DomainShare.ALL), str(DomainShare.SOME))
+_YES = {"any": _ANY, "all": _EACH, "best_preference": _ANY}
 
 
 def feature_table(snapshot: Snapshot, *, rule: str = "any") -> pd.DataFrame:
@@ -76,12 +70,12 @@ def feature_table(snapshot: Snapshot, *, rule: str = "any") -> pd.DataFrame:
                 for question in QUESTIONS
             }
         )
-    enforced = domains["sts_policy"].astype(object)
     is_weaker = domains["sts_policy"].eq(StsPolicyState.VALID) & domains["sts_mode"].ne(StsMode.ENFORCE)
-    enforced = enforced.mask(
+    words = domains["sts_policy"].astype(object)
+    words = words.mask(
         is_weaker.fillna(False), str(StsPolicyState.NO_RECORD)
-    )  # a policy that enforces nothing
-    return domains.assign(sts_enforce=enforced.astype(domains["sts_policy"].dtype))
+    )  # such a policy enforces nothing
+    return domains.assign(sts_enforce=words.astype(domains["sts_policy"].dtype))
 
 
 def deployment(
@@ -130,10 +124,10 @@ def deployment(
     """
     import pandas as pd
 
-    _one_of("unit", unit, UNITS)
-    _one_of("rule", rule, _YES)
+    one_of("unit", unit, UNITS)
+    one_of("rule", rule, RULES)
     for name in [*of, *([among] if among is not None else [])]:
-        _one_of("feature", name, FEATURES)
+        one_of("feature", name, FEATURES)
     if unit != "domain":
         of = [name for name in of if name in QUESTIONS]
     frame, names = _units(snapshot, unit, rule, [*of, *([among] if among else [])], by, populations)
@@ -144,7 +138,7 @@ def deployment(
             frame,
             of=FEATURES[name].column,
             by=names or None,
-            yes=_yes(frame, name, rule),
+            yes=_yes(name, rule),
             unit=UNITS[unit][0],
             **options,
         )
@@ -156,41 +150,39 @@ def deployment(
     return table
 
 
-def _yes(frame: pd.DataFrame, name: str, rule: str) -> tuple[str, ...] | None:
-    feature = FEATURES[name]
-    return _YES[rule] if name in QUESTIONS else feature.yes
+def _yes(name: str, rule: str) -> tuple[str, ...] | None:
+    return _YES[rule] if name in QUESTIONS else FEATURES[name].yes
 
 
-def _answers(frame: pd.DataFrame, name: str, rule: str) -> Any:
-    return answers(frame[FEATURES[name].column], _yes(frame, name, rule))
+def _answers(frame: pd.DataFrame, name: str, rule: str) -> Answers:
+    return answers(frame[FEATURES[name].column], _yes(name, rule))
 
 
 def _units(
     snapshot: Snapshot, unit: str, rule: str, of: Sequence[str], by: Groups, populations: Populations
 ) -> tuple[pd.DataFrame, list[str]]:
     """Give a table with a row per unit and group, and a column for each feature; and the columns of the groups."""
-    groups, names = None, []
-    if by is not None or populations is not None:
-        groups = domain_groups(snapshot.domains, by, populations)
-        names = [f"{name}_of_domain" if name in UNITS[unit][1] else str(name) for name in groups.columns[1:]]
-        groups.columns = ["domain", *names]
-    if unit == "domain":
-        domains = feature_table(snapshot, rule=rule)
-        if groups is None:
-            return domains, names
-        return domains.drop(columns=[n for n in names if n in domains.columns]).merge(
-            groups, on="domain"
-        ), names
-    keys = list(UNITS[unit][1])
-    hops = hop_verdicts(snapshot)
-    hops = hops[hops["mx_host"].notna() & (hops["address"].ne("") if "address" in keys else True)]
-    if rule == "best_preference":
-        hops = hops[hops["preference"].eq(hops.groupby("domain")["preference"].transform("min"))]
-    if groups is not None:
-        hops = hops.drop(columns=[name for name in names if name in hops.columns]).merge(groups, on="domain")
-    shares = [domain_shares(hops, name, [*names, *keys]) for name in dict.fromkeys(of)]
     import pandas as pd
 
+    keys = list(UNITS[unit][1])
+    names: list[str] = []
+    if unit == "domain":
+        frame = feature_table(snapshot, rule=rule)
+    else:
+        frame = hop_verdicts(snapshot)
+        frame = frame[frame["mx_host"].notna() & (frame["address"].ne("") if "address" in keys else True)]
+        if rule == "best_preference":
+            frame = frame[frame["preference"].eq(frame.groupby("domain")["preference"].transform("min"))]
+    if by is not None or populations is not None:
+        groups = domain_groups(snapshot.domains, by, populations)
+        names = [f"{name}_of_domain" if name in keys else str(name) for name in groups.columns[1:]]
+        groups.columns = ["domain", *names]
+        frame = frame.drop(columns=[name for name in names if name in frame.columns]).merge(
+            groups, on="domain"
+        )
+    if unit == "domain":
+        return frame, names
+    shares = [domain_shares(frame, name, [*names, *keys]) for name in dict.fromkeys(of)]
     return pd.concat(shares, axis=1).reset_index(), names
 
 
@@ -231,7 +223,7 @@ def unit_rates(
     """
     import pandas as pd
 
-    _one_of("feature", of, QUESTIONS)
+    one_of("feature", of, QUESTIONS)
     tables = []
     for unit in units:
         table = deployment(snapshot, of=[of], unit=unit, rule=rule, **options)
@@ -302,7 +294,7 @@ def _told(snapshot: Snapshot, of: Sequence[str], rule: str) -> tuple[pd.DataFram
     import pandas as pd
 
     for name in of:
-        _one_of("mechanism", name, FEATURES)
+        one_of("mechanism", name, FEATURES)
     domains = feature_table(snapshot, rule=rule)
     domains = domains[_answers(domains, "mail_host", rule).where(Said.YES)].reset_index(drop=True)
     said = {name: _answers(domains, name, rule) for name in of}

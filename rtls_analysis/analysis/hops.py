@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from rtls_analysis.outcomes import DomainShare, MxState, Obstacle, StsPolicyState, TlsaState
+from rtls_analysis.outcomes import DaneState, DomainShare, MxState, Obstacle, StsPolicyState, TlsaState
 from rtls_analysis.schema import DOMAINS, HOSTS, MX, SESSIONS, rows_of
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.standards.requiretls import Rules
@@ -136,12 +136,13 @@ def _kinds(snapshot: Snapshot) -> _Kinds:
     code = np.zeros(len(places["domains"]), dtype=np.int64)
     for table, frame, facts in parts:
         code = _combined(code, _codes(frame, facts), places[table.name])
-    with_text = domains["sts_policy"].eq(StsPolicyState.CONTENT_TYPE).to_numpy()
-    has_authority = _has_authority(hosts)
-    # these depend on more than words, on the policy's text or on whose MX it is: each is a kind of its own
-    for flags, at in ((with_text, places["domains"]), (has_authority, places["hosts"])):
-        is_own = flags[at] & (at >= 0) if len(flags) else np.zeros(len(at), dtype=bool)
-        code = pd.factorize(code * (len(code) + 1) + np.where(is_own, np.arange(1, len(code) + 1), 0))[0]
+    # These depend on more than words, and each is a kind of its own: a policy may be read otherwise by its text, and
+    # an authority (usage 2) that does not vouch for the host's name may for that of the domain
+    own = _flags(domains["sts_policy"].eq(StsPolicyState.CONTENT_TYPE), places["domains"])
+    own |= _flags(sessions["dane"].eq(DaneState.MISMATCH), places["sessions"]) & _flags(
+        _has_authority(hosts), places["hosts"]
+    )
+    code = pd.factorize(code * (len(code) + 1) + np.where(own, np.arange(1, len(code) + 1), 0))[0]
     first = np.unique(code, return_index=True)[1]
     rows = []
     for table, frame, _facts in parts:
@@ -158,8 +159,15 @@ def _kinds(snapshot: Snapshot) -> _Kinds:
         }
     )
     hops.loc[hops["mx_host"].notna() & hops["address"].isna(), "address"] = ""
-    names = hosts["mx_host"][has_authority]
-    return _Kinds(hops, code, list(zip(*rows, strict=True)), _certificates(snapshot, sessions, names))
+    return _Kinds(hops, code, list(zip(*rows, strict=True)), _certificates(snapshot, rows[-1]))
+
+
+def _flags(of_row: Any, at: Positions) -> npt.NDArray[np.bool_]:
+    """Give the flag of each hop's row in a table; false where it has none."""
+    import numpy as np
+
+    flags = np.asarray(of_row, dtype=bool)
+    return flags[at] & (at >= 0) if len(flags) else np.zeros(len(at), dtype=bool)
 
 
 def _places(
@@ -222,10 +230,10 @@ def _has_authority(hosts: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _certificates(snapshot: Snapshot, sessions: pd.DataFrame, hosts: pd.Series[Any]) -> Mapping[str, bytes]:
-    chains = sessions["chain_sha256"][sessions["mx_host"].isin(hosts)].dropna()
-    wanted = sorted({sha256 for chain in chains for sha256 in chain})
-    table = snapshot.table("certificates", columns=["sha256", "der"], where={"sha256": wanted})
+def _certificates(snapshot: Snapshot, sessions: Iterable[_Row | None]) -> Mapping[str, bytes]:
+    """Give the certificates of some sessions: those with an authority in DANE need them."""
+    wanted = {sha256 for row in sessions if row is not None for sha256 in row["chain_sha256"] or ()}
+    table = snapshot.table("certificates", columns=["sha256", "der"], where={"sha256": sorted(wanted)})
     return dict(zip(table["sha256"], table["der"], strict=True))
 
 

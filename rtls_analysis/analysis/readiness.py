@@ -11,6 +11,7 @@ from rtls_analysis.analysis.cohorts import domain_groups
 from rtls_analysis.analysis.funnels import funnel
 from rtls_analysis.analysis.hops import domain_shares, hop_verdicts
 from rtls_analysis.analysis.rates import ArtefactWarning, rates, with_rates
+from rtls_analysis.analysis.words import one_of
 from rtls_analysis.outcomes import DnsSecurity, DomainShare, Obstacle
 from rtls_analysis.standards.requiretls import Rules
 from rtls_analysis.store import Snapshot
@@ -78,6 +79,9 @@ UNITS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """What can be counted: the word in the tables, and the columns that make one."""
 
+RULES = ("any", "all", "best_preference")
+"""How a unit of several hops answers: by any, by all, by any of those at the most preferred MX hosts."""
+
 _REASONS = [*(str(obstacle) for obstacle in Obstacle if obstacle), NOT_TESTED]
 _UNTOLD = (Obstacle.UNKNOWN, Obstacle.UNREACHABLE, Obstacle.DNS_ERROR)  # the last one comes first
 
@@ -132,10 +136,9 @@ def readiness_funnel(
     Hops left out by our choice count only where a unit has no other. A DANE lookup that was not trusted is counted
     with the certificate, which it would have verified.
     """
-    if unit not in UNITS:
-        raise ValueError(f"unit is {unit!r}; give {', '.join(UNITS)}")
-    stages = _STAGES[Order(_one_of("order", order, list(Order)))]
-    _one_of("rule", rule, ("any", "all", "best_preference"))
+    one_of("unit", unit, UNITS)
+    one_of("rule", rule, RULES)
+    stages = _STAGES[Order(one_of("order", order, Order))]
     _warn_untrusted(snapshot)
     ends, names = _unit_ends(snapshot, unit, Order(order), rule, by, populations, rules)
     label, untold = UNITS[unit][0], [NOT_TESTED, *map(str, _UNTOLD)]
@@ -172,12 +175,6 @@ def _unit_ends(
         hops = hops.drop(columns=[name for name in names if name in hops.columns]).merge(groups, on="domain")
     wanted = [*names, *keys]
     return (_weakest(hops, wanted) if rule == "all" else _best(hops, wanted, order)), names
-
-
-def _one_of(name: str, value: str, words: Sequence[str]) -> str:
-    if value not in words:
-        raise ValueError(f"{name} is {value!r}; give {' or '.join(map(repr, map(str, words)))}")
-    return value
 
 
 def _warn_untrusted(snapshot: Snapshot) -> None:
@@ -219,8 +216,8 @@ def _ends(hops: pd.DataFrame, order: Order) -> pd.DataFrame:
 def _end(
     order: Order,
     obstacle: str,
-    obstacles: Collection[str],
-    maybe: Collection[str],
+    obstacles: Sequence[str],
+    maybe: Sequence[str],
     is_left_out: bool,
     has_host: bool,
 ) -> tuple[int, str]:
@@ -228,21 +225,16 @@ def _end(
     place = {stop: number for number, stage in enumerate(stages) for stop in _STOPS[stage]}
     if is_left_out:
         return stages.index(Stage.ANSWERED if has_host else Stage.MX), NOT_TESTED
+    if order is Order.DECISION and obstacle != Obstacle.UNKNOWN:  # what is sure decides, whatever is open
+        return (place[Obstacle(obstacle)], obstacle) if obstacle else (len(stages), "")
+    sure = {} if order is Order.DECISION else {place[Obstacle(stop)]: stop for stop in reversed(obstacles)}
     # only DANE can leave it open whether there was a DNS error
-    open_at = [
+    is_open = {
         stages.index(Stage.CERTIFICATE) if stop == Obstacle.DNS_ERROR else place[Obstacle(stop)]
         for stop in maybe
-    ]
-    if order is Order.DECISION and obstacle != Obstacle.UNKNOWN:
-        return (len(stages), "") if not obstacle else (place[Obstacle(obstacle)], obstacle)
-    sure_at = [] if order is Order.DECISION else [(place[Obstacle(stop)], stop) for stop in obstacles]
-    first = min(sure_at, default=None, key=lambda end: (end[0], list(Obstacle).index(Obstacle(end[1]))))
-    first_open = min(open_at, default=None)
-    if first is not None and (first_open is None or first[0] <= first_open):
-        return first
-    if first_open is not None:
-        return first_open, str(Obstacle.UNKNOWN)
-    return len(stages), ""
+    }
+    first = min([*sure, *is_open], default=len(stages))
+    return first, sure.get(first, str(Obstacle.UNKNOWN) if first in is_open else "")
 
 
 def _of_unit(snapshot: Snapshot, hops: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -318,8 +310,7 @@ def loss_reasons(
     """
     import pandas as pd
 
-    if unit not in UNITS:
-        raise ValueError(f"unit is {unit!r}; give {', '.join(UNITS)}")
+    one_of("unit", unit, UNITS)
     ends, names = _unit_ends(snapshot, unit, Order.DECISION, "any", by, populations, rules)
     ends = ends[~ends["reason"].isin([NOT_TESTED, str(Obstacle.NO_MX)])]
     keys = list(UNITS[unit][1])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.funnels import funnel
 from rtls_analysis.analysis.rates import ArtefactWarning, with_rates
+from rtls_analysis.analysis.words import one_of
 from rtls_analysis.outcomes import (
     NOT_CONTACTED,
     DaneState,
@@ -95,8 +96,7 @@ def probe_funnel(snapshot: Snapshot, *, unit: str = "domain") -> pd.DataFrame:
         Most of those that answered fail at the greeting or at EHLO: then it is the scanner, or its address, that
         they do not like.
     """
-    if unit not in STAGES:
-        raise ValueError(f"unit is {unit!r}; give {' or '.join(STAGES)}")
+    one_of("unit", unit, STAGES)
     ends = _session_ends(snapshot)
     if unit == "domain":
         ends = _domain_ends(snapshot, ends)
@@ -223,8 +223,7 @@ def certificate_verdicts(
     """
     import pandas as pd
 
-    if unit not in _VERDICT_UNITS:
-        raise ValueError(f"unit is {unit!r}; give {', '.join(_VERDICT_UNITS)}")
+    one_of("unit", unit, _VERDICT_UNITS)
     label, keys = _VERDICT_UNITS[unit]
     found = _faults(snapshot)
     if unit == "domain":
@@ -377,8 +376,7 @@ def errors_by_unit(
     """
     import pandas as pd
 
-    if rule not in ("any", "all"):
-        raise ValueError(f"rule is {rule!r}; give 'any' or 'all'")
+    one_of("rule", rule, ("any", "all"))
     records = matches.groupby(["tlsa_base", "tlsa"])["matches"].any()
     hosts = matches.groupby(["tlsa_base", "mx_host"])["matches"].any()
     sets = hosts.groupby("tlsa_base").all()

@@ -9,7 +9,7 @@ from rtls_analysis.analysis.cohorts import cohorts
 from rtls_analysis.analysis.intervals import CONFIDENCE
 from rtls_analysis.analysis.rates import with_rates
 from rtls_analysis.analysis.snapshots import paired_rows
-from rtls_analysis.analysis.words import Said, answers
+from rtls_analysis.analysis.words import Said, answers, one_of
 from rtls_analysis.outcomes import FeatureState
 from rtls_analysis.store import Snapshot
 
@@ -28,8 +28,7 @@ QUESTIONS = ("starttls", "pkix", "dane", "requiretls_tls")
 
 def _pairs(first: Snapshot, second: Snapshot, of: Sequence[str], unit: str) -> tuple[pd.DataFrame, int, int]:
     """Join what both scans saw; gives also how many the first and the second saw alone."""
-    if unit not in UNITS:
-        raise ValueError(f"unit is {unit!r}; give {', '.join(UNITS)}")
+    one_of("unit", unit, UNITS)
     table, keys, _label = UNITS[unit]
     one, other = (snapshot.table(table, columns=[*keys, *of]) for snapshot in (first, second))
     both = one.merge(other, on=keys, suffixes=("_first", "_second"))

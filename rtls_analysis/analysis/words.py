@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,20 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+
+
+def one_of(name: str, value: str, words: Iterable[str]) -> str:
+    """Give back a word that a caller chose, or say in one line which there are.
+
+    >>> one_of("rule", "some", ["any", "all"])
+    Traceback (most recent call last):
+    ...
+    ValueError: rule is 'some'; give any, all
+    """
+    known = list(map(str, words))
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; give {', '.join(known)}")
+    return value
 
 
 class Said(IntEnum):

@@ -11,8 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rtls_analysis.analysis import concentration
+from rtls_analysis.analysis.rates import MINIMUM
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
+    SMALL,
     as_counts,
     as_shares,
     height_for,
@@ -165,7 +167,7 @@ def server_sizes(
         sizes = [0.9, *rows["size"], largest * 1.2]
         steps = [0.0, *rows["cumulative"], 1.0]
         trials = int(rows["trials"].iloc[0])
-        label = f"{answer}  n={trials:,}{'†' if trials < 10 else ''}"
+        label = f"{answer}  n={trials:,}{SMALL if trials < MINIMUM else ''}"
         colour = colour_of("timeout") if answer == "unknown" else colour_of(answer)
         ax.step(sizes, steps, where="post", linestyle=style, linewidth=1.8, color=colour, label=label)
     ax.set_xscale("log")
@@ -176,7 +178,7 @@ def server_sizes(
     ax.set_axisbelow(True)
     of = said(str(table.attrs.get("of", "")))
     total = int(table["domains"].sum())
-    small = [trials < 10 for trials in table["trials"]]
+    small = [trials < MINIMUM for trials in table["trials"]]
     titled(ax, title or f"{of}, by size of the server, n = {total:,} domains", note=small_note(small))
     if len(table):
         ax.legend(frameon=False, fontsize=FONT_SIZE, title=of, title_fontsize=FONT_SIZE, loc="lower right")

@@ -13,8 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rtls_analysis.analysis import deployment
+from rtls_analysis.analysis.rates import MINIMUM
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
+    SMALL,
     as_counts,
     as_shares,
     height_for,
@@ -177,7 +179,7 @@ def share_bars(
     words = [word for word in table.attrs["words"] if shown[word].any()]
     ax = new_axes(ax, height=height_for(len(shown), least=1.8))
     stacked_bars(ax, shown[words].div(shown["domains"].where(shown["domains"] > 0), axis=0))
-    small = shown["domains"] < 10
+    small = shown["domains"] < MINIMUM
     row_labels(ax, labelled(shown.index, shown["domains"], small))
     as_shares(ax, of="domains")
     note = "   ".join(
@@ -291,7 +293,7 @@ def mechanism_matrix(
             is_told = cell["trials"] > 0
             colour = _shade(float(cell["rate"])) if is_told else "#ffffff"
             ax.add_patch(_square(column, row, colour))
-            text = f"{cell['rate']:.0%}{'†' if cell['is_small'] else ''}" if is_told else "-"
+            text = f"{cell['rate']:.0%}{SMALL if cell['is_small'] else ''}" if is_told else "-"
             ax.text(
                 column, row, text, ha="center", va="center", fontsize=FONT_SIZE, color=readable_on(colour)
             )

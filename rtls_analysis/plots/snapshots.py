@@ -14,7 +14,16 @@ from matplotlib.pyplot import get_cmap
 
 from rtls_analysis.analysis import snapshots
 from rtls_analysis.analysis.snapshots import NO_WORD, NOT_LISTED
-from rtls_analysis.plots.drawing import FONT_SIZE, height_for, new_axes, row_labels, said, small_note, titled
+from rtls_analysis.plots.drawing import (
+    FONT_SIZE,
+    SMALL,
+    height_for,
+    new_axes,
+    row_labels,
+    said,
+    small_note,
+    titled,
+)
 from rtls_analysis.plots.palette import bar_style, readable_on
 from rtls_analysis.store import Snapshot
 
@@ -140,7 +149,7 @@ def changes_by_feature(
             va="center",
             fontsize=FONT_SIZE - 1,
         )
-    marks = ["†" if small else "" for small in table["is_small"]]
+    marks = [SMALL if small else "" for small in table["is_small"]]
     names = [
         f"{said(str(name))}  n={count:,}{mark}"
         for name, count, mark in zip(table.index, table["trials"], marks, strict=True)
