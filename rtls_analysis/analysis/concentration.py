@@ -87,7 +87,7 @@ def _with_unknown(sizes: Any, unknown: int) -> dict[str, npt.NDArray[np.float64]
 
 
 def concentration(
-    sizes: pd.Series[Any],
+    sizes: pd.Series[Any] | Snapshot,
     *,
     unknown: int = 0,
     largest: Sequence[int] = (1, 2, 4, 8, 16),
@@ -98,13 +98,13 @@ def concentration(
     Parameters
     ----------
     sizes
-        What each provider has; `provider_sizes` gives it for a snapshot.
+        What each provider has, or a scan.
     unknown
-        How many have a provider that is not known.
+        How many have a provider that is not known; of a scan this is counted.
     largest
         The n of the CR-n.
     unit
-        What the sizes count; told by `provider_sizes` by default.
+        What the sizes count; of a scan ``"domain"`` (the default), ``"host"`` or ``"address"``.
 
     Returns
     -------
@@ -129,6 +129,8 @@ def concentration(
     """
     import pandas as pd
 
+    if isinstance(sizes, Snapshot):
+        sizes, unknown = provider_sizes(sizes, unit=unit or "domain")
     unit = unit if unit is not None else sizes.attrs.get("unit")
     if unit is None:
         warnings.warn(

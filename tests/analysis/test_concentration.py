@@ -111,6 +111,7 @@ def test_by_several_units(scanned: rtls.Snapshot) -> None:
     for unit in ("domain", "host", "address"):
         counted, unknown = provider_sizes(scanned, unit=unit)
         assert table.loc[(unit, ONE_FIRM), "total"] == counted.sum() + unknown
+        assert concentration(scanned, unit=unit).equals(table.loc[unit])
 
 
 def test_who_takes_no_mail_has_no_provider(scanned: rtls.Snapshot) -> None:
