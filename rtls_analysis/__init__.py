@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rtls_analysis.analysis.follow import follow
     from rtls_analysis.analysis.message_page import MessagePage
     from rtls_analysis.analysis.postfix_policy import postfix_policy
-    from rtls_analysis.analysis.rates import rates
+    from rtls_analysis.analysis.rates import ArtefactWarning, rates
     from rtls_analysis.analysis.snapshots import compare
     from rtls_analysis.analysis.what_if import what_if
     from rtls_analysis.analysis.what_if_text import what_if_text
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ArtefactWarning": "rtls_analysis.analysis.rates",
     "DomainPage": "rtls_analysis.pages",
     "ListProblem": "rtls_analysis.scanner.targets",
     "MessagePage": "rtls_analysis.analysis.message_page",
@@ -114,6 +115,7 @@ _HOMES = {
 _ROOMS = ("analysis", "outcomes", "plots", "schema")
 
 __all__ = [
+    "ArtefactWarning",
     "DomainPage",
     "ListProblem",
     "MessagePage",

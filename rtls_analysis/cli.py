@@ -24,6 +24,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+def _count(text: str) -> int:
+    """Read a whole number from 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Build the parser of the `rtls` command with all its subcommands."""
     parser = _Parser(
@@ -284,7 +291,7 @@ def _add_lab(commands: Any) -> None:
         help="run a small mail Internet on loopback to scan",
         description="Run a small mail Internet on loopback (DNS, MX hosts, policy hosts) and print how to scan it.",
     )
-    lab.add_argument("--domains", type=int, default=200, metavar="N", help="how many domains (200)")
+    lab.add_argument("--domains", type=_count, default=200, metavar="N", help="how many domains (200)")
     lab.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the world (1)")
     lab.set_defaults(run=_lab)
 
@@ -299,7 +306,7 @@ def _add_demo(commands: Any) -> None:
     demo.add_argument(
         "-o", "--output", default="rtls-demo", metavar="DIR", help="directory for the results (./rtls-demo)"
     )
-    demo.add_argument("--domains", type=int, default=200, metavar="N", help="how many domains (200)")
+    demo.add_argument("--domains", type=_count, default=200, metavar="N", help="how many domains (200)")
     demo.set_defaults(run=_demo)
 
 

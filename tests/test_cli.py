@@ -64,6 +64,7 @@ def of_lab(lab: Lab) -> list[str]:
 # -- bad input -----------------------------------------------------------------------------------------------
 
 BAD = [
+    ("a lab of nothing", ["lab", "--domains", "0"], "argument --domains: '0' is no whole number from 1"),
     ("nobody says who scans", ["scan", "example"], "no EHLO name and no contact: give your own"),
     ("no domain", ["scan", *WHO], "no domain to scan: give DOMAIN, or a list with -i FILE"),
     ("no such list", ["scan", "-i", "nowhere.txt", *WHO], "cannot read the list nowhere.txt: No such file"),

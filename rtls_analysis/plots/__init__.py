@@ -27,7 +27,7 @@ _FUNCTIONS = {
     "log_tls": ("key_exchanges", "tls_versions"),
     "policies": ("sts_states",),
     "rates": ("rate_differences", "rate_intervals"),
-    "readiness": ("readiness_by_reading", "readiness_funnel"),
+    "readiness": ("loss_reasons", "readiness_by_reading", "readiness_funnel"),
     "series": ("adoption_curve",),
     "servers": ("certificate_verdicts", "probe_funnel", "tlsa_errors_by_unit"),
     "snapshots": ("changes_by_feature", "transition_matrix"),
