@@ -5,28 +5,57 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 import rtls_analysis as rtls
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+ROOMS = ("analysis", "plots")
 
 
-def code_of(path: Path) -> str:
+def cells_of(path: Path, kind: str) -> list[str]:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def is_rtls(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "rtls"
+
+
+def test_the_study_is_whole() -> None:
+    """The six notebooks of the study are there, in order."""
+    assert [path.stem for path in NOTEBOOKS] == [
+        "01_first_scan",
+        "02_deployment",
+        "03_failure_rates",
+        "04_my_logs",
+        "05_what_if",
+        "06_change_over_time",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_public_names_only(path: Path) -> None:
-    """A notebook imports the package as users do, and takes public names from it."""
-    tree = ast.parse(code_of(path))
+    """A notebook imports the package as users do, and takes public names from it and from its rooms."""
+    tree = ast.parse("\n".join(cells_of(path, "code")))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert not (node.module or "").startswith("rtls_analysis")
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "rtls":
+        if isinstance(node, ast.Attribute) and is_rtls(node.value):
             assert node.attr in rtls.__all__
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Attribute)
+            and is_rtls(node.value.value)
+        ):
+            room: ModuleType | Any = getattr(rtls, node.value.attr)
+            if node.value.attr in ROOMS:
+                assert node.attr in room.__all__
+        if isinstance(node, ast.Attribute):
+            assert not node.attr.startswith("_")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -34,12 +63,47 @@ def test_no_output_is_committed(path: Path) -> None:
     """What a notebook shows is made when it runs."""
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         assert not cell.get("outputs")
+        assert not cell.get("execution_count")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_own_paths_come_first(path: Path) -> None:
+    """The first cell of code has names in capitals for one's own data, which are None without."""
+    first = ast.parse(cells_of(path, "code")[0])
+    own = [
+        node.targets[0].id
+        for node in first.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is None
+    ]
+    assert own
+    assert all(name.isupper() for name in own)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_words_stand_between_the_cells(path: Path) -> None:
+    """A notebook is a study: it begins with a title, and says why before it computes."""
+    texts = cells_of(path, "markdown")
+    assert texts[0].startswith("# ")
+    assert len(texts) * 3 >= len(cells_of(path, "code"))
+    assert sum(len(text.split()) for text in texts) > 150
+
+
+def test_published_figures_are_named() -> None:
+    """The notebook on deployment says of at least six tables or figures which published ones they are like."""
+    first = cells_of(next(path for path in NOTEBOOKS if path.stem == "02_deployment"), "markdown")[0]
+    rows = [
+        line for line in first.splitlines() if line.startswith("| ") and line.split("|")[1].strip().isdigit()
+    ]
+    assert len([row for row in rows if "new" not in row.split("|")[3]]) >= 6
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_top_to_bottom(path: Path, tmp_path: Path) -> None:
-    """A fresh kernel runs every cell without an error or a warning, and the last plot is a picture."""
+    """A fresh kernel runs every cell without an error or a warning, and there are pictures."""
     import nbclient
     import nbformat
 
