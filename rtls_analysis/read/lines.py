@@ -91,6 +91,7 @@ def _decoded(opened: OpenLog, intake: Intake) -> Iterator[bytes]:
     before = intake.taken
     while data:
         intake.taken = before + opened.taken()
+        intake.given += len(data)
         yield data if decoder is None else decoder.decode(data).encode("utf-8", "replace")
         data = opened.read(BLOCK_BYTES)
 

@@ -33,9 +33,10 @@ class LogFile:
 
 @dataclass(slots=True)
 class Intake:
-    """How far the reading of files has come: bytes taken, as they lie on disk, and what could not be read, and why."""
+    """How far the reading of files has come, and what could not be read, and why."""
 
-    taken: int = 0
+    taken: int = 0  # bytes, as they lie on disk
+    given: int = 0  # bytes of text
     problems: dict[str, str] = field(default_factory=dict)
 
     def problem(self, file: LogFile, error: BaseException) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any
 
@@ -106,6 +107,8 @@ class _PieceReader(PostfixReader):
         self._ending = _ending_in(text)
         self._mine: set[Message | None] = set()
         self._connections = 0  # fields of them so far
+        # Sources that made a remark about a message within a connection, which goes on.
+        self._unsettled: dict[Source, Message | None] = {}
         self._client_line = 0  # place of the last line of a delivery agent
 
     def drop(self, source: Source) -> None:
@@ -158,6 +161,8 @@ class _PieceReader(PostfixReader):
             if connections:  # too many at once: they stand without a message
                 self.fits = False
             return
+        if self.remarks or self._unsettled:
+            self._see_remark(source)
         heard = self.heard.pop(source, ())
         if self.last in self._mine:
             if not self.after_kept.get(source):
@@ -176,6 +181,17 @@ class _PieceReader(PostfixReader):
         after_kept = self.after_kept.get(source, False)
         self._hand_back(source, self._entry(line, start, number), after_kept=after_kept)
         self.after_kept[source] = False
+
+    def _see_remark(self, source: Source) -> None:
+        """After a remark within a connection, what was said of that is still waiting for its message."""
+        if self._unsettled.pop(source, self.last) is not self.last:
+            self.fits = False  # it may be for either message
+        if self.remarks:
+            self.remarks = 0
+            if source not in self.after_kept:  # what waits may have been said before the piece
+                self.fits = False
+            if source.state.fresh:
+                self._unsettled[source] = self.last
 
     def _drop_rows(self, number: int) -> None:
         """Deliveries that came of this line are not the piece's."""
@@ -200,7 +216,7 @@ class _PieceReader(PostfixReader):
             for queue in all_of.values()
             for message in queue.messages.values()
         )
-        if any(message in self._mine for message in alive):  # what looked like the end of one was none
+        if any(message in self._mine for message in chain(alive, self._unsettled.values())):
             self.fits = False
         return [_key(source) for source, after_kept in self.after_kept.items() if after_kept]
 
@@ -437,7 +453,7 @@ class PiecewiseReading:
             ):  # it has said something that might be for a kept message
                 return False
         queues = [(host, queue) for host, all_of in self._postfix.hosts.items() for queue in all_of.values()]
-        if sum(len(queue.messages) for _host, queue in queues) > CROWDED:
+        if sum(len(queue.messages) for _host, queue in queues) > CROWDED or self._postfix.opened > CROWDED:
             return False
         return all(
             queue.messages.keys().isdisjoint(ids)

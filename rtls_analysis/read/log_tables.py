@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WIDTHS = {DELIVERIES.name: len(Delivery._fields), CONNECTIONS.name: len(Connection._fields)}
+TEXT_PLACES = {
+    DELIVERIES.name: Delivery._fields.index("text"),
+    CONNECTIONS.name: Connection._fields.index("text"),
+}
 
 _RELAY = re.compile(rb"([^\[]*)\[(?:IPv6:)?([^\]]*)\](?::(\d{1,5}))?").fullmatch
 

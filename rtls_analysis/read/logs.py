@@ -21,7 +21,7 @@ from rtls_analysis.read.log_files import Intake, LogFile, LogPath, find_log_file
 from rtls_analysis.read.log_output import TableFile
 from rtls_analysis.read.log_pieces import PiecewiseReading, Workers
 from rtls_analysis.read.log_rows import Sink
-from rtls_analysis.read.log_tables import WIDTHS, Services, finish_table, rows_table
+from rtls_analysis.read.log_tables import TEXT_PLACES, WIDTHS, Services, finish_table, rows_table
 from rtls_analysis.read.log_time import Clock, first_year, zone_of
 from rtls_analysis.read.postfix import PostfixReader
 from rtls_analysis.read.pseudonyms import Pseudonyms, read_pseudonyms
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rtls_analysis.read.log_summary import LogSummary
 
 PART_ROWS = 25_000
+HELD_BYTES = 64 << 20  # of texts in rows that wait for their part to be full; no log of mail comes near
 LARGE_BYTES = 64 << 20  # of files on disk, from which on other processes pay
 
 
@@ -78,6 +79,7 @@ class LogReading:
         self._rows = {DELIVERIES.name: self._sink.deliveries, CONNECTIONS.name: self._sink.connections}
         self._held: dict[str, list[pa.Table]] = {table.name: [] for table in self._tables}
         self._given = {table.name: 0 for table in self._tables}
+        self._looked_at = {table.name: 0 for table in self._tables}
         self._years: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[tuple[Table, pa.Table]]:
@@ -148,6 +150,18 @@ class LogReading:
                 self._convert(table, size)
             while sum(held.num_rows for held in self._held[table.name]) >= PART_ROWS:
                 yield self._part(table, self._take(table, PART_ROWS))
+            if self._holds_much(table):
+                self._convert(table, len(self._rows[table.name]))
+                yield self._part(table, self._take(table, None))
+
+    def _holds_much(self, table: Table) -> bool:
+        """Whether rows with endless texts have come; looked at where they could have, since the last time."""
+        if self._intake.given - self._looked_at[table.name] < HELD_BYTES:
+            return False
+        self._looked_at[table.name] = self._intake.given
+        texts = self._rows[table.name][TEXT_PLACES[table.name] :: WIDTHS[table.name]]
+        held = sum(part.nbytes for part in self._held[table.name])
+        return bool(held + sum(len(text) for text in texts if text is not None) > HELD_BYTES)
 
     def _convert(self, table: Table, size: int) -> None:
         rows = self._rows[table.name]

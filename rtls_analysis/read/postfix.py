@@ -62,7 +62,7 @@ _BARE_DELIVERY = re.compile(
 _FROM = re.compile(_ID + rb"from=<([^>]*)>, size=").match
 _FROM_QUOTED = re.compile(_ID + rb"from=<(.{0,512}?)>, size=", re.DOTALL).match
 _EXPIRED = re.compile(_ID + rb"from=<(.{0,512}?)>, status=((?:force-)?expired), (.*)", re.DOTALL).match
-_MESSAGE_ID = re.compile(_ID + rb"message-id=<?([^>]{0,1000})>?").fullmatch
+_MESSAGE_ID = re.compile(_ID + rb"message-id=<?(.{0,1000})", re.DOTALL).match
 _HELD = re.compile(_ID + rb"(?:milter-)?hold: (.*)", re.DOTALL).fullmatch
 _HELD_FROM = re.compile(rb"; from=<(.{0,512}?)>(?: to=<(.{0,512}?)>)?(?: |$)", re.DOTALL).search
 _CLIENT = re.compile(_ID + rb"client=").match
@@ -102,9 +102,13 @@ MAX_MESSAGES = 150_000
 MAX_CACHED = 20_000
 MAX_PENDING = 100  # connections of one process that wait for their message
 MAX_OPEN = 10_000  # recipients of one message that wait for another try
+MAX_OPEN_IN_ALL = 500_000
 
 # What opens the address in relay=: that of a host, or of a socket; without one it is "none", or a local agent.
 _HOST = b"["
+
+
+LastTry = tuple[TlsOutcome, Tls, bytes | None]
 
 
 class Message:
@@ -117,17 +121,8 @@ class Message:
         self.message_id = message_id
         self.sender: bytes | None = None
         self.turn = 0  # times that the queue manager took it up
-        self.open: dict[bytes, tuple[TlsOutcome, Tls, bytes | None]] | None = (
-            None  # recipients to be tried again
-        )
+        self.open: dict[bytes, LastTry] | None = None  # recipients to be tried again
         self.held: list[Delivery] | None = None  # rows that wait for the Message-ID
-
-    def still_open(self, recipient: bytes, last_try: tuple[TlsOutcome, Tls, bytes | None]) -> None:
-        """Note that a recipient is to be tried again, and what the last try came to."""
-        if self.open is None:
-            self.open = {}
-        if len(self.open) < MAX_OPEN:
-            self.open[recipient] = last_try
 
 
 class Queue:
@@ -209,6 +204,10 @@ class PostfixReader:
     ----------
     last
         The message that the last line about any was about.
+    remarks
+        Lines about a message that settled nothing.
+    opened
+        Recipients to be tried again that were noted since those at hand were last counted, and these.
     holding
         Servers that have held a recipient whose queue id is still to come.
     """
@@ -223,6 +222,7 @@ class PostfixReader:
         self.wants_connections = sink.wants_connections
         self.last: Message | None = None
         self.holding: set[Source] = set()
+        self.remarks = self.opened = 0
         self.hosts: dict[bytes, dict[bytes, Queue]] = {}
         self.services: dict[tuple[bytes, bytes], tuple[Service, Tls]] = {}
         self.origins: dict[bytes, Origin] = {}
@@ -310,7 +310,9 @@ class PostfixReader:
         if line.endswith(b": removed"):
             self.understood["postfix removed"] += 1
             queue_id = line[start:-9]
-            self.last = queue.messages.pop(queue_id, None) or queue.remove(queue_id)
+            message = self.last = queue.messages.pop(queue_id, None) or queue.remove(queue_id)
+            if message is not None and message.held is not None:
+                self._release_held(message)
             return
         match = _FROM(line, start) or _FROM_QUOTED(line, start)
         if match is not None:
@@ -330,7 +332,7 @@ class PostfixReader:
         queue_id, sender, word, text = match.groups()
         message = self.last = process.queue.find(queue_id)
         message.sender = sender
-        still_open: Iterable[tuple[bytes | None, tuple[TlsOutcome, Tls, bytes | None]]]
+        still_open: Iterable[tuple[bytes | None, LastTry]]
         still_open = message.open.items() if message.open else [(None, (TlsOutcome.UNKNOWN, NO_TLS, None))]
         for recipient, (outcome, tls, code) in still_open:
             self.sink.deliver(
@@ -348,6 +350,7 @@ class PostfixReader:
         if match is not None:
             self.understood["postfix message-id"] += 1
             queue_id, message_id = match.groups()
+            message_id = message_id.removesuffix(b">")
             queue = process.queue
             message = queue.messages.get(queue_id)
             if message is None or message.message_id is not None:  # an id used again
@@ -542,10 +545,31 @@ class PostfixReader:
         attempted = not suspended and process.transport not in (b"error", b"retry")
         action = _ACTIONS.get(status)
         if action is Action.DELAYED:
-            message.still_open(recipient, (outcome, tls, dsn))
+            self._still_open(message, recipient, (outcome, tls, dsn))
         elif message.open is not None:
             message.open.pop(recipient, None)
         return self._result(action, outcome, status, dsn, code, attempted), tls
+
+    def _still_open(self, message: Message, recipient: bytes, last_try: LastTry) -> None:
+        """Note that a recipient is to be tried again, and what the last try came to."""
+        if message.open is None:
+            message.open = {}
+        if len(message.open) < MAX_OPEN:
+            message.open[recipient] = last_try
+            self.opened += 1
+            if self.opened > MAX_OPEN_IN_ALL:
+                self._count_open()
+
+    def _count_open(self) -> None:
+        """Forget the recipients of the oldest messages where there are too many of all."""
+        queues = [queue for all_of in self.hosts.values() for queue in all_of.values()]
+        messages = [message for queue in queues for message in queue.messages.values() if message.open]
+        self.opened = sum(len(message.open or ()) for message in messages)
+        for message in messages:
+            if self.opened <= MAX_OPEN_IN_ALL // 2:
+                break
+            self.opened -= len(message.open or ())
+            message.open = None
 
     def _tls_of(
         self,
@@ -643,7 +667,8 @@ class PostfixReader:
             process.begin(message)
         outcome = classify(readable(text), None)
         if outcome in _NOT_THE_CONNECTION or _GOES_ON(text):
-            return  # of a connection that goes on: a lenient sender only says what it lacks
+            self.remarks += 1  # of a connection that goes on: a lenient sender only says what it lacks
+            return
         if self.wants_connections:
             self._result_of_server(process, line, number, pid, queue_id, text, outcome)
             self._hand_over(process, queue_id)

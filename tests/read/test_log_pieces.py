@@ -232,7 +232,12 @@ def life(
                 )
             )
         if how == 3:
-            made.append(_line(host, client, pid, queue_id + b": Cannot start TLS: handshake failure"))
+            said = (
+                b"Cannot start TLS: handshake failure"
+                if fate % 2
+                else b"REQUIRETLS support was not offered by host %s" % relay
+            )
+            made.append(_line(host, client, pid, queue_id + b": " + said))
         status = b"dsn=4.0.0, status=deferred (x)" if how == 2 else b"dsn=2.0.0, status=sent (250 ok)"
         made.append(
             _line(
