@@ -1,14 +1,16 @@
 """Speed of the log readers beside pflogsumm and eximstats; run by hand, prints ratios.
 
 ``python tests/benchmarks/logs.py make postfix 1000 FILE`` writes a log of that many megabytes;
-``python tests/benchmarks/logs.py compare FILE --pflogsumm PROGRAM`` runs both over it, one after the other.
-The programs are those of the Debian packages `pflogsumm` and `exim4-base`. CPU time is that of the process and its
-children, memory the largest resident set.
+``python tests/benchmarks/logs.py compare FILE --other PROGRAM`` reads it on one core and on two, and has the other
+program (pflogsumm or eximstats, of the Debian packages `pflogsumm` and `exim4-base`) read it, in turn;
+``python tests/benchmarks/logs.py linear`` shows that lines made to be tried in many ways take time in proportion.
+CPU time is that of a process and its children, memory the largest resident set of each, added up.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import random
 import resource
 import subprocess
@@ -155,56 +157,115 @@ def write_log(kind: str, megabytes: int, path: Path, *, iso: bool = False) -> No
 
 
 def run(command: list[str]) -> dict[str, float]:
-    """CPU seconds, wall seconds and peak megabytes of a command."""
+    """CPU seconds and wall seconds of a command, and the megabytes that it says it took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
-    measured = subprocess.run(
-        ["/usr/bin/env", "time", "-f", "%M", *command] if Path("/usr/bin/time").exists() else command,
-        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     wall = time.perf_counter() - begun
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    last = measured.stderr.split()[-1:] or ["0"]
+    said = done.stdout.split()[-1:]
     return {
         "cpu": cpu,
         "wall": wall,
-        "megabytes": float(last[0]) / 1024 if last[0].isdigit() else after.ru_maxrss / 1024,
+        "megabytes": float(said[0]) if said and said[0].isdigit() else float("nan"),
     }
 
 
-_PARTS = (
-    "import sys\n"
-    "from rtls_analysis.read.logs import iter_logs\n"
-    "rows = sum(len(part) for part in iter_logs(sys.argv[1], timezone='UTC', year=2026, workers=int(sys.argv[2])))\n"
-    "print(rows)\n"
-)
+_READ = """
+import resource, sys
+from rtls_analysis.read.logs import iter_logs
+for part in iter_logs(sys.argv[1], timezone="UTC", year=2026, workers=int(sys.argv[2]), progress=False):
+    pass
+both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+print(sum(resource.getrusage(who).ru_maxrss for who in both) // 1024)
+"""
 
 
 def compare(path: Path, other: str | None, repeats: int) -> None:
-    """Run `iter_logs` on one core and on two, and the other program, and print the medians and ratios."""
+    """Run `iter_logs` on one core and on two, and the other program, in turn; print medians and ratios."""
     size = path.stat().st_size / 1e6
     commands = {
-        "one core": [sys.executable, "-c", _PARTS, str(path), "1"],
-        "two cores": [sys.executable, "-c", _PARTS, str(path), "2"],
+        "one core": [sys.executable, "-c", _READ, str(path), "1"],
+        "two cores": [sys.executable, "-c", _READ, str(path), "2"],
     }
     if other:
         commands[Path(other).name] = ["perl", other, str(path)]
-    figures: dict[str, dict[str, float]] = {}
-    for name, command in commands.items():
-        runs = sorted((run(command) for _ in range(repeats)), key=lambda one: one["cpu"])
-        figures[name] = runs[len(runs) // 2]
-        cpu, wall, megabytes = (figures[name][key] for key in ("cpu", "wall", "megabytes"))
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, command in commands.items():
+            runs[name].append(run(command))
+    medians = {
+        name: {key: sorted(one[key] for one in these)[repeats // 2] for key in these[0]}
+        for name, these in runs.items()
+    }
+    for name, figures in medians.items():
+        cpu, wall, megabytes = figures["cpu"], figures["wall"], figures["megabytes"]
         print(f"{name:12} {size / cpu:7.1f} MB per CPU-s  {size / wall:7.1f} MB/s wall  {megabytes:6.0f} MB")
     if other:
-        theirs = figures[Path(other).name]
-        print(f"CPU per byte, one core: {theirs['cpu'] / figures['one core']['cpu']:.2f} times as fast")
-        print(f"wall time, two cores:   {theirs['wall'] / figures['two cores']['wall']:.2f} times as fast")
+        theirs = medians[Path(other).name]
+        print(f"CPU per byte, one core: {theirs['cpu'] / medians['one core']['cpu']:.2f} times as fast")
+        print(f"wall time, two cores:   {theirs['wall'] / medians['two cores']['wall']:.2f} times as fast")
+
+
+# -- lines made to be tried in many ways ----------------------------------------------------------------------
+
+_SMTP = b"postfix/smtp[7]: "
+_QMGR = b"postfix/qmgr[7]: 4F1AA12345: "
+_CLEANUP = b"postfix/cleanup[7]: 4F1AA12345: "
+HOSTILE: dict[str, tuple[bytes, bytes]] = {  # a beginning, and what is repeated
+    "recipients": (_SMTP + b"4F1AA12345: to=<", b">, orig_to=<"),
+    "relays": (_SMTP + b"4F1AA12345: to=<a@b>, ", b"relay=x, "),
+    "brackets": (_SMTP + b"connect to ", b"["),
+    "hosts": (_SMTP + b"connect to ", b"a["),
+    "hosts in text": (_SMTP + b"4F1AA12345: ", b"host a["),
+    "TLS": (_SMTP + b"Trusted TLS connection established to ", b"x: "),
+    "reasons": (_SMTP + b"certificate verification failed for a[b]:25: ", b"tls "),
+    "senders": (_QMGR + b"from=<", b">, size"),
+    "expiries": (_QMGR + b"from=<", b">, status="),
+    "holds": (_CLEANUP + b"hold: ", b"; from=<a> to=<"),
+    "holds at the door": (b"postfix/smtpd[7]: NOQUEUE: hold: ", b"; from=<"),
+    "Message-IDs": (_CLEANUP + b"message-id=<", b"<"),
+    "repeats": (_SMTP + b"message repeated 9 times: [ ", b"]"),
+    "words": (b"", b"a "),
+    "one word": (b"", b"a"),
+    "braces": (b"", b"{"),
+}
+
+
+def hostile_line(kind: str, size: int) -> bytes:
+    """A line of about so many bytes of one of these kinds."""
+    beginning, piece = HOSTILE[kind]
+    return b"Nov 23 16:32:10 mail " + beginning + piece * (size // len(piece)) + b"\n"
+
+
+def linear() -> None:
+    """Print how much longer four times as much takes, for each kind; a little over four is in proportion."""
+    from rtls_analysis.read.logs import read_connections, read_logs
+
+    def seconds(kind: str, size: int) -> float:
+        data = hostile_line(kind, size) * 4
+        best = float("inf")
+        for _ in range(3):
+            begun = time.process_time()
+            for read in (read_logs, read_connections):
+                read(io.BytesIO(data), timezone="UTC", year=2026, progress=False)
+            best = min(best, time.process_time() - begun)
+        return best
+
+    nothing = seconds("one word", 1)
+    for kind in HOSTILE:
+        small, large = (max(seconds(kind, size) - nothing, 1e-4) for size in (200_000, 800_000))
+        print(
+            f"{kind:18} {large * 1000 / 4:8.1f} ms a line of 0.8 MB, {large / small:5.1f} times that of 0.2 MB"
+        )
 
 
 def main() -> None:
-    """Make a log, or compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Make a log, compare, or measure hostile lines."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make")
     make.add_argument("kind", choices=["postfix", "postfix-3.11", "exim"])
@@ -215,11 +276,14 @@ def main() -> None:
     measure.add_argument("path", type=Path)
     measure.add_argument("--other", help="pflogsumm or eximstats, a Perl program")
     measure.add_argument("--repeats", type=int, default=3)
+    commands.add_parser("linear")
     given = parser.parse_args()
     if given.command == "make":
         write_log(given.kind, given.megabytes, given.path, iso=given.iso)
-    else:
+    elif given.command == "compare":
         compare(given.path, given.other, given.repeats)
+    else:
+        linear()
 
 
 if __name__ == "__main__":
