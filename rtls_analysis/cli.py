@@ -306,7 +306,7 @@ def _add_demo(commands: Any) -> None:
     demo.add_argument(
         "-o", "--output", default="rtls-demo", metavar="DIR", help="directory for the results (./rtls-demo)"
     )
-    demo.add_argument("--domains", type=_count, default=200, metavar="N", help="how many domains (200)")
+    demo.add_argument("--domains", type=_count, default=400, metavar="N", help="how many domains (400)")
     demo.set_defaults(run=_demo)
 
 

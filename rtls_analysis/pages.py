@@ -466,8 +466,8 @@ _SIGN_WORDS = {Mark.GOOD: "good", Mark.BAD: "stops it", Mark.OPEN: "could not be
 _STYLE = """<style>
 .rtls-page { font: 14px/1.45 system-ui, sans-serif; max-width: 60em; overflow-wrap: anywhere; }
 .rtls-page h3, .rtls-page h4 { margin: 1em 0 .3em; }
-.rtls-page table { border-collapse: collapse; width: 100%; }
-.rtls-page td, .rtls-page th { text-align: left; vertical-align: top; padding: .2em .6em .2em 0;
+.rtls-page.rtls-page table { table-layout: auto; border-collapse: collapse; width: 100%; }
+.rtls-page.rtls-page td, .rtls-page.rtls-page th { text-align: left; vertical-align: top; padding: .2em .6em .2em 0;
   border-top: 1px solid #8884; background: none; font-weight: normal; white-space: normal; }
 .rtls-page td:first-child { width: 1.4em; font-weight: bold; }
 .rtls-page th { width: 12em; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,9 @@ import rtls_analysis as rtls
 from rtls_analysis.lab import Lab
 
 mpl.use("agg")
+
+# A shell that starts us in the background has interrupts ignored, here and in what we start: tests send some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

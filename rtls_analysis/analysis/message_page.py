@@ -183,9 +183,9 @@ def _row_html(item: Happening) -> str:
 _STYLE = """<style>
 .rtls-message { font: 14px/1.45 system-ui, sans-serif; max-width: 70em; overflow-wrap: anywhere; }
 .rtls-message h3, .rtls-message h4 { margin: 1em 0 .3em; }
-.rtls-message table { border-collapse: collapse; width: 100%; }
-.rtls-message td, .rtls-message th { text-align: left; vertical-align: top; padding: .2em .8em .2em 0;
-  border-top: 1px solid #8884; background: none; white-space: normal; }
+.rtls-message.rtls-message table { table-layout: auto; border-collapse: collapse; width: 100%; }
+.rtls-message.rtls-message td, .rtls-message.rtls-message th { text-align: left; vertical-align: top;
+  padding: .2em .8em .2em 0; border-top: 1px solid #8884; background: none; white-space: normal; }
 .rtls-message td:first-child { width: 1.4em; font-weight: bold; }
 .rtls-message td:nth-child(2) { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .rtls-message .rtls-verdict { border-left: 4px solid; padding: .1em .6em; font-weight: bold; }

@@ -156,7 +156,13 @@ def start_lab(domains: int = 200, seed: int = 1) -> Lab:
     command = [sys.executable, "-m", "rtls_analysis.lab", "--domains", str(domains), "--seed", str(seed)]
     if not has_ipv6:
         command.append("--no-ipv6")
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # an interrupt is for the scan; the lab ends with its `with` block
+    )
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:

@@ -170,8 +170,8 @@ class TracePage:
 _COLUMNS = ("hop", "received (UTC)", "after", "from", "by", "session", "could be REQUIRETLS")
 _STYLE = """<style>
 .rtls-trace { font: 14px/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }
-.rtls-trace table { border-collapse: collapse; width: 100%; }
-.rtls-trace td, .rtls-trace th { text-align: left; vertical-align: top; padding: .2em .8em .2em 0;
+.rtls-trace.rtls-trace table { table-layout: auto; border-collapse: collapse; width: 100%; }
+.rtls-trace.rtls-trace td, .rtls-trace.rtls-trace th { text-align: left; vertical-align: top; padding: .2em .8em .2em 0;
   border-top: 1px solid #8884; background: none; white-space: normal; }
 .rtls-trace pre { margin: .2em 0; font-size: 12px; white-space: pre-wrap; overflow-wrap: anywhere; }
 .rtls-trace .rtls-verdict { border-left: 4px solid; padding: .1em .6em; font-weight: bold; }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rtls_analysis.analysis.intervals import wilson
 from rtls_analysis.analysis.what_if import what_if_losses, what_if_totals
-from rtls_analysis.analysis.what_if_text import WHAT_IS_ASKED, _notes
+from rtls_analysis.analysis.what_if_text import WHAT_IS_ASKED, what_if_notes
 from rtls_analysis.plots import what_if as plots
 from rtls_analysis.report.page import Figure, Note, Section, Table, draw
 from rtls_analysis.report.tables import between, percent, words
@@ -50,7 +50,7 @@ def what_if_section(frame: pd.DataFrame) -> Section:
     )
     section.add(
         _losses(table, "provider"),
-        *(Note(words) for words in _notes(table, Demand(table["rule"].iloc[0]), SHOWN)),
+        *(Note(words) for words in what_if_notes(table, shown=SHOWN)),
     )
     return section
 
