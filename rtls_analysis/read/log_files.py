@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import glob
 import gzip
+import io
 import lzma
 import os
 import re
@@ -47,7 +48,7 @@ class Intake:
 
 # -- which files, in which order ------------------------------------------------------------------------------
 
-_PACKED = re.compile(r"\.(?:gz|xz|zst|zstd|bz2|lzma)$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(?:gz|xz|zst|zstd|bz2|lzma)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.+?)[.-](\d{1,6})")
 _DATED = re.compile(r"(.+?)[.-]((?:19|20)\d\d-?\d\d-?\d\d(?:[-T_.]?\d[\d:-]*)?)")
 _DIGITS = re.compile(r"(\d+)")
@@ -111,7 +112,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 def _rotation(name: str) -> tuple[str, tuple[int, Any]]:
     """The name shared by a rotated set, and a key that sorts its oldest file first."""
-    bare = _PACKED.sub("", name)
+    bare = _ENDING.sub("", name)
     if match := _DATED.fullmatch(bare):
         return match[1], (0, re.sub(r"\D", "", match[2]))
     if match := _NUMBERED.fullmatch(bare):
@@ -162,6 +163,11 @@ def _first_stamp(file: LogFile) -> tuple[bool, int, bytes, bytes] | None:
 # -- opening --------------------------------------------------------------------------------------------------
 
 
+_GZIP, _XZ, _LZMA, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"]\0\0", b"BZh"
+_ZSTD = (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")  # a frame, and one to be skipped that may come first
+_PACKED = (_GZIP, _XZ, _LZMA, _BZIP2, *_ZSTD)
+
+
 class OpenLog:
     """A file unpacked by its first bytes; `read` gives what there is, to the last good byte."""
 
@@ -171,28 +177,31 @@ class OpenLog:
         if self._raw is None:
             if file.path is None:
                 raise ValueError(f"{file.name}: neither path nor stream")
-            self._raw = file.path.open("rb", buffering=1 << 18)
-        if hasattr(self._raw, "peek"):
+            self._raw = file.path.open("rb", buffering=0)  # we read in large pieces
+            head, source = self._raw.read(8), self._raw
+            source.seek(0)
+        elif hasattr(self._raw, "peek"):
             head, source = self._raw.peek(8)[:8], self._raw
         else:
             head = self._raw.read(8) or b""
             source = _Joined(head, self._raw)
-        self.packed = True
         self.encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else None
         self._stream: Any
-        if head.startswith(b"\x1f\x8b"):
+        self.packed = head.startswith(_PACKED)
+        if self.packed and file.stream is None:
+            source = io.BufferedReader(source, 1 << 18)
+        if head.startswith(_GZIP):
             self._stream = gzip.GzipFile(fileobj=source)
-        elif head.startswith((b"\xfd7zXZ\0", b"]\0\0")):
+        elif head.startswith((_XZ, _LZMA)):
             self._stream = lzma.LZMAFile(source)  # noqa: SIM115
-        elif head.startswith(b"BZh"):
+        elif head.startswith(_BZIP2):
             self._stream = bz2.BZ2File(source)
-        elif head.startswith((b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")):
+        elif self.packed:
             import pyarrow as pa
 
             self._stream = pa.CompressedInputStream(pa.PythonFile(source, "r"), "zstd")
         else:
             self._stream = source
-            self.packed = False
         self._read_some = getattr(self._stream, "read1", None) or self._stream.read
         self._given = 0
 

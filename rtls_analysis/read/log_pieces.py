@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, groupby
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-PIECE_BLOCKS = 8  # a block is a MiB
+PIECE_BLOCKS = 6  # a block is a MiB
 PIPE_BYTES = 1 << 20
 CROWDED = MAX_MESSAGES // 2  # messages at hand beyond which nothing is read apart: some may be given up soon
 
@@ -155,7 +155,7 @@ class _PieceReader(PostfixReader):
     def _client(self, source: Source, line: bytes, start: int, number: int) -> None:
         self.last, self._client_line = None, number
         _client(self, source, line, start, number)
-        connections = len(self.sink.connections) - self._connections
+        connections = len(self.sink.connections) - self._connections if self.wants_connections else 0
         if self.last is None:
             self.heard[source].append(self._entry(line, start, number))
             if connections:  # too many at once: they stand without a message
@@ -417,7 +417,7 @@ class PiecewiseReading:
         ahead: list[_Piece] = []
         for piece in self._pieces(blocks, workers):
             ahead.append(piece)
-            if len(ahead) > 2 * (self._count + 1):
+            if len(ahead) > self._count + 1:
                 yield self._take(ahead.pop(0))
         for piece in ahead:
             yield self._take(piece)
@@ -475,14 +475,16 @@ class PiecewiseReading:
         origins: dict[str, list[int]] = {table.name: [] for table in self._tables}
         ages = iter([*range(-(-base // GENERATION) * GENERATION or GENERATION, until, GENERATION), until])
         age = next(ages)
-        for line in result.back:
-            line.number += base
-            while age < line.number:
-                engine.age()
-                self._mark(origins, age)
-                age = next(ages)
-            self._read_back(line)
-            self._mark(origins, line.number)
+        for counted, lines in groupby(result.back, key=lambda line: line.counted):
+            with self._postfix.counting_in(self._nowhere if counted else engine.sink.coverage):
+                for line in lines:
+                    line.number += base
+                    while age < line.number:
+                        engine.age()
+                        self._mark(origins, age)
+                        age = next(ages)
+                    self._read_back(line)
+                    self._mark(origins, line.number)
         while age < until:
             engine.age()
             self._mark(origins, age)
@@ -513,13 +515,9 @@ class PiecewiseReading:
             engine.unknown(line.line, line.start, header, line.number)
             return
         source = engine.source_of(line.host, line.tag, line.pid, line.line[line.start :])
-        if not line.counted:
-            engine.hand(source, line.line, line.start, line.number)
-            return
         if line.after_kept:
             source.state.begin(None)
-        with self._postfix.counting_in(self._nowhere):
-            engine.hand(source, line.line, line.start, line.number)
+        engine.hand(source, line.line, line.start, line.number)
 
     def _flat(self, table: Table) -> list[Any]:
         return self._engine.sink.deliveries if table is DELIVERIES else self._engine.sink.connections

@@ -145,10 +145,14 @@ class Queue:
     def add(self, message: Message) -> Message:
         """A new message, in the place of one that had the same id."""
         if len(self.messages) >= MAX_MESSAGES:
-            for old in list(self.messages)[: MAX_MESSAGES // 4]:
-                del self.messages[old]
+            self.shrink()
         self.messages[message.queue_id] = message
         return message
+
+    def shrink(self) -> None:
+        """Forget the oldest messages."""
+        for old in list(self.messages)[: MAX_MESSAGES // 4]:
+            del self.messages[old]
 
     def remove(self, queue_id: bytes) -> Message | None:
         """Forget a message, whichever instance has it."""
@@ -371,8 +375,10 @@ class PostfixReader:
             self._skip(b"cleanup", line)
 
     def _begin(self, queue: Queue, message: Message) -> None:
-        """A message's first line that names it has come."""
-        self.last = queue.add(message)
+        """The first line that names a message has come."""
+        if len(queue.messages) >= MAX_MESSAGES:
+            queue.shrink()
+        queue.messages[message.queue_id] = self.last = message
 
     # -- held at the door, or by hand ------------------------------------------------------------------------
 
