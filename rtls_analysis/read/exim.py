@@ -471,12 +471,10 @@ class EximReader:
             tls = NO_TLS
             message.way = relay, tls
         at = self.at(stamp)
-        self.sink.deliver(
-            Delivery(
-                number, at, queue.origin, queue_id, message.message_id,
-                message.sender if sender is None else sender, recipient, relay, transport, self._reply(flag, reply),
-                reply, self._delay(message, at, line, end), tls,
-            )
+        self.sink.deliveries += (  # the fields of a `Delivery`
+            number, at, queue.origin, queue_id, message.message_id,
+            message.sender if sender is None else sender, recipient, relay, transport, self._reply(flag, reply),
+            reply, self._delay(message, at, line, end), tls,
         )  # fmt: skip
         if message.tries is not None or self.sink.wants_connections:
             entry = Entry(queue, queue_id, line, start, number, stamp, process_id)

@@ -101,6 +101,7 @@ class LogEngine:
         ] = {}  # of the generation before
         self._unclaimed: dict[tuple[bytes, bytes, bytes], Source] = {}
         self._bare = Source()
+        self._own: Callable[[Source, bytes, int, int], bool] | None = None  # the last that took a bare line
         self._day = b"\0"  # of the last line: "Nov 23 " ...
         self._date = b"\0"  # ... or "2026-11-23T", and how long that stamp was, with the space behind it
         self._width = 0
@@ -147,8 +148,8 @@ class LogEngine:
 
     def _run(self, lines: list[bytes]) -> None:
         number = self.number
-        sources = self._sources.get
-        day, date, width = self._day, self._date, self._width
+        sources, bare = self._sources.get, self._bare
+        day, date, width, own = self._day, self._date, self._width, self._own
         for line in lines:
             number += 1
             if line.startswith(day):
@@ -160,8 +161,9 @@ class LogEngine:
             else:
                 source = None
             if source is None:
-                self._line(line, number)
-                day, date, width = self._day, self._date, self._width
+                if own is None or not own(bare, line, 0, number):
+                    self._line(line, number)
+                    day, date, width, own = self._day, self._date, self._width, self._own
             elif (feed := source.feed) is not None:
                 feed(source, line, end + 3, number)
             elif source.rare is not None and RARE in line:
@@ -318,5 +320,7 @@ class LogEngine:
             if raw(source, line, start, number):
                 if index:  # the next line is probably of the same server
                     self._raw.insert(0, self._raw.pop(index))
+                if source is self._bare:
+                    self._own = raw
                 return True
         return False

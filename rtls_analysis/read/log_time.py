@@ -22,6 +22,7 @@ _SECOND = 1_000_000
 _MINUTE = 60_000_000
 _TAI64 = 4611686018427387914  # 2 to the 62nd, and ten seconds: daemontools knows no leap seconds
 _END = 253_370_764_800 * _SECOND  # of the year 9998
+_NO_ZONE = frozenset({b"", b" "} | {b" " + bytes([sign]) for sign in range(256) if sign not in b"+-Zz"})
 _ZONE_SIGNS = frozenset({b"+", b"-", b"Z"})
 _MAX_HOURS = 10_000
 _LATE_DAYS = 31  # beyond which no line is late
@@ -173,6 +174,12 @@ class Clock:
                 if at is not None:
                     self._remember(line[:13] + zone, at - past)
                 return at
+            if (
+                line[10] == 32
+                and (base := self._hours.get(line[:13])) is not None
+                and line[19:21] in _NO_ZONE
+            ):
+                return base + int(line[14:16]) * _MINUTE + int(line[17:19]) * _SECOND
             if line[0] == 64:
                 at = (int(line[1:17], 16) - _TAI64) * _SECOND + int(line[17:25], 16) // 1000
                 return at if 0 <= at < _END else None

@@ -111,9 +111,11 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def _exim_message(dice: random.Random) -> Iterator[str]:
-    name = f"1xV{''.join(dice.choices(_BASE62, k=3))}-{''.join(dice.choices(_BASE62, k=11))}-{''.join(dice.choices(_BASE62, k=4))}"
+    # As before 4.97, since eximstats knows no other.
+    name = f"1xV{''.join(dice.choices(_BASE62, k=3))}-{''.join(dice.choices(_BASE62, k=6))}-00"
     user = dice.randrange(100_000)
-    domain = f"dest{int(dice.random() ** 3 * 3000)}.example"
+    number = int(dice.random() ** 3 * 3000)
+    domain, address = f"dest{number}.example", f"198.51.100.{number % 250}"
     yield (
         f"{name} <= user{user}@sender.example H=client.example [192.0.2.{user % 250}] P=esmtps "
         f"X=TLS1.3:TLS_AES_256_GCM_SHA384:256 CV=no S={dice.randrange(900, 90_000)} id={name}@sender.example"
@@ -121,10 +123,10 @@ def _exim_message(dice: random.Random) -> Iterator[str]:
     if dice.random() < 0.08:
         yield (
             f"{name} == rcpt{user}@{domain} R=dnslookup T=remote_smtp defer (110): Connection timed out H=mx.{domain} "
-            f"[198.51.100.{user % 250}]"
+            f"[{address}]"
         )
     yield (
-        f"{name} => rcpt{user}@{domain} R=dnslookup T=remote_smtp H=mx.{domain} [198.51.100.{user % 250}] "
+        f"{name} => rcpt{user}@{domain} R=dnslookup T=remote_smtp H=mx.{domain} [{address}] "
         f'X=TLS1.3:TLS_AES_256_GCM_SHA384:256 CV=yes DN="CN=mx.{domain}" C="250 2.0.0 Ok: queued as {name[:6]}" QT=1.2s DT=0.6s'
     )
     yield f"{name} Completed"
