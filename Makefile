@@ -25,7 +25,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebook,stats]" --group test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebook,stats,dask,s3]" --group test
 	touch $@
 
 clean:

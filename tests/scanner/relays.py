@@ -37,13 +37,14 @@ class _InThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.call(self.stop())
+        self.call(asyncio.sleep(0.01))  # for what was accepted last to be in someone's hands
         self.call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
     async def _end(self) -> None:
-        await self.stop()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -63,8 +64,7 @@ class SocksProxy(_InThread):
         self.connections: Counter[tuple[str, int]] = Counter()
         self.greetings: list[bytes] = []
         self.vanish_after: int | None = None  # so many connections
-        self._accepting: asyncio.Task[None] | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
         self.port = 0
 
     @property
@@ -73,24 +73,13 @@ class SocksProxy(_InThread):
         return f"socks5://{who}127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = listener.getsockname()[1]
-        listener.setblocking(False)
-        self._accepting = self._loop.create_task(self._accept(listener))
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-            self._accepting = None
-
-    async def _accept(self, listener: socket.socket) -> None:
-        with listener:  # what was not accepted is reset with it
-            while True:
-                connection, _ = await self._loop.sock_accept(listener)
-                streams = await asyncio.open_connection(sock=connection)
-                task = self._loop.create_task(self._serve(*streams))
-                self._serving.add(task)
-                task.add_done_callback(self._serving.discard)
+        if self._server is not None:
+            self._server.close()  # what was not accepted is reset with it
+            self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -193,9 +182,13 @@ class DnsRelay(_InThread):
                     task = asyncio.ensure_future(relay._ask(data, addr))
                     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-        self._transport, _ = await self._loop.create_datagram_endpoint(Near, ("127.0.0.1", 0))
-        self.port = self._transport.get_extra_info("sockname")[1]
-        self._server = await asyncio.start_server(self._serve_tcp, "127.0.0.1", self.port)
+        while self._server is None:
+            self._transport, _ = await self._loop.create_datagram_endpoint(Near, ("127.0.0.1", 0))
+            self.port = self._transport.get_extra_info("sockname")[1]
+            try:
+                self._server = await asyncio.start_server(self._serve_tcp, "127.0.0.1", self.port)
+            except OSError:  # somebody has that port over TCP: another one
+                self._transport.close()
 
     async def stop(self) -> None:
         if self._transport is not None and self._server is not None:
