@@ -17,7 +17,7 @@ from rtls_analysis.scanner.addresses import families
 from rtls_analysis.scanner.descriptors import connections_left
 from rtls_analysis.scanner.options import Options
 from rtls_analysis.scanner.policy_fetch import PolicyFetch, fetch_policy
-from rtls_analysis.scanner.politeness import Job, Scheduler, prefix_of
+from rtls_analysis.scanner.politeness import Job, Scheduler, Turn, prefix_of
 from rtls_analysis.scanner.probe import ProbeTarget, not_contacted, probe
 from rtls_analysis.scanner.smtp_client import Connect, Limits, LocalTrouble
 from rtls_analysis.scanner.tls import lax_context
@@ -89,6 +89,8 @@ class Contacts:
         Makes connections in place of the loop, for a proxy.
     report
         Is told of the outcome of each job that is done.
+    turns
+        Networks that other workers contact too, and whose turn is when.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Contacts:
         *,
         connect: Connect | None = None,
         report: Callable[[str], None] = lambda outcome: None,
+        turns: Mapping[str, Turn] | None = None,
     ) -> None:
         times = options.timeouts
         self._options = options
@@ -115,7 +118,7 @@ class Contacts:
         )
         self._context = lax_context()
         self._judge = Judge(options.rules, roots, _not_kept)
-        self._scheduler = Scheduler(options.manners)
+        self._scheduler = Scheduler(options.manners, turns, clock=time.time() - time.monotonic())
         self._at_once = connections_left(options.concurrency)
         self._known: set[bytes] = set()  # certificates stored already
         self._last_visits: dict[int, Callable[[], None]] = {}  # what stores it, should there be no other

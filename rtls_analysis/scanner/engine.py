@@ -22,6 +22,7 @@ from rtls_analysis.scanner.options import Options
 from rtls_analysis.scanner.plan import Plan, Planner, expected, plan_text
 from rtls_analysis.scanner.probe import not_contacted
 from rtls_analysis.scanner.resolver import Resolver
+from rtls_analysis.scanner.shares import split
 from rtls_analysis.scanner.targets import Target
 from rtls_analysis.scanner.worker import (
     PROGRESS_SECONDS,
@@ -241,10 +242,8 @@ class Engine:
         if not plan.jobs:
             return
         total = len(plan.jobs)
-        own = self.options.manners.own_addresses
-        shares = [
-            Share(jobs, held.visits, held.contacts) for jobs in plan.shares(crew.size, own_addresses=own)
-        ]
+        parts = split(plan.jobs, crew.size, self.options.manners)
+        shares = [Share(part.jobs, held.visits, held.contacts, part.turns) for part in parts]
         plan.jobs = []
         async for _progress in self._shown(crew, shares, "Contacting", "server", total):
             pass

@@ -50,57 +50,6 @@ class Plan:
     hosts: int = 0
     done: int = 0  # contacts that an earlier run made
 
-    def shares(self, count: int, *, own_addresses: bool = False) -> list[list[Job]]:
-        """Split the jobs for workers so that each provider and each network is one worker's alone.
-
-        Those at the user's own addresses, which are not paced unless `own_addresses` says so, go to whoever has the
-        least.
-        """
-        if count <= 1:
-            return [self.jobs]
-        groups: dict[str, list[Job]] = defaultdict(list)
-        leader = _Groups()
-        for job in self.jobs:
-            if own_addresses or not job.own:
-                leader.join(f"provider {job.provider}", f"prefix {prefix_of(job.address)}")
-        shares: list[list[Job]] = [[] for _ in range(count)]
-        own: list[Job] = []
-        for job in self.jobs:
-            if own_addresses or not job.own:
-                groups[leader.of(f"provider {job.provider}")].append(job)
-            else:
-                own.append(job)
-        for jobs in sorted(groups.values(), key=len, reverse=True):
-            min(shares, key=len).extend(jobs)
-        fewest = sorted(shares, key=len)
-        level = -(-(len(own) + sum(map(len, shares))) // count)
-        at = 0
-        for share in fewest:
-            until = at + max(0, level - len(share))
-            share.extend(own[at:until])
-            at = until
-        fewest[0].extend(own[at:])
-        return shares
-
-
-class _Groups:
-    """Things that belong together, directly or through others (union-find)."""
-
-    def __init__(self) -> None:
-        self._above: dict[str, str] = {}
-
-    def of(self, thing: str) -> str:
-        """Give the one that stands for a thing's group."""
-        above = self._above.setdefault(thing, thing)
-        while above != thing:
-            self._above[thing] = higher = self._above[above]
-            thing, above = above, higher
-        return thing
-
-    def join(self, one: str, other: str) -> None:
-        """Put two things into one group."""
-        self._above[self.of(one)] = self.of(other)
-
 
 class Planner:
     """Makes the plan of a scan from the rows of its hosts and domains.

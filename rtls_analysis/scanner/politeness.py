@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import ipaddress
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,34 @@ class Job:
     attempts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One of several schedulers that contact the same network, and whose turn comes round with the clock.
+
+    `of` of them, in processes that know nothing of each other, have the network by turns: each may begin a connection
+    only in a short time at the start of its own turn, so that two beginnings stay the spacing apart as long as the
+    clocks of their machines agree to `CLOCKS_AGREE` seconds. Of the connections at once each has its share.
+    """
+
+    index: int
+    of: int
+
+    def begins(self, now: float, spacing: float) -> float:
+        """Give the first time from `now` on, in seconds of the wall clock, at which a connection may begin."""
+        length = spacing + TURN_OPEN + CLOCKS_AGREE
+        since = (now - self.index * length) % (self.of * length)
+        return now if since < TURN_OPEN else now + self.of * length - since + _WITHIN
+
+
+TURN_OPEN = 0.3
+"""Seconds at the start of a turn in which a connection may begin."""
+
+CLOCKS_AGREE = 0.2
+"""Seconds by which the clocks of machines that take turns may differ."""
+
+_WITHIN = 0.005  # seconds after a turn's start: neither rounding nor a timer that is early leads out of it
+
+
 @dataclass(slots=True, eq=False)
 class _Lane:
     """What one address, prefix or provider allows: so many at once, so long apart; and who waits for it.
@@ -78,6 +106,8 @@ class _Lane:
 
     at_once: int
     spacing: float
+    turn: Turn | None = None  # where it is shared with other schedulers, and has a spacing
+    clock: float = 0.0  # to be added to a time for that of the wall clock
     active: int = 0
     free_at: float = 0.0
     waiters: deque[_Queue | _Lane] | None = None  # most addresses never have any
@@ -87,7 +117,13 @@ class _Lane:
 
     def wait(self, now: float) -> float:
         """Seconds until a connection may begin; infinite while too many are open."""
-        return _NEVER if self.active >= self.at_once else max(0.0, self.free_at - now)
+        if self.active >= self.at_once:
+            return _NEVER
+        wait = max(0.0, self.free_at - now)
+        if self.turn is None:
+            return wait
+        at = now + wait + self.clock
+        return wait + self.turn.begins(at, self.spacing) - at
 
     def hold(self, waiter: _Queue | _Lane) -> None:
         """Let a queue or lane wait here."""
@@ -118,6 +154,15 @@ _LOOK_AHEAD = 16  # queues at one lane that are looked through for one whose oth
 class Scheduler:
     """Hands out jobs as the manners allow; the caller says when each ended and whether it was pushed back.
 
+    Parameters
+    ----------
+    manners
+        What is allowed.
+    turns
+        Networks that other schedulers contact too, and whose turn is when.
+    clock
+        Seconds to add to the times given here for those of the wall clock, which decides turns.
+
     `take` gives a job, or the seconds to wait for the next (infinite: until one ends), or None where none is left.
 
     Notes
@@ -127,8 +172,12 @@ class Scheduler:
     hundred thousand names at one address.
     """
 
-    def __init__(self, manners: Manners) -> None:
+    def __init__(
+        self, manners: Manners, turns: Mapping[str, Turn] | None = None, *, clock: float = 0.0
+    ) -> None:
         self.manners = manners
+        self._turns = turns or {}
+        self._clock = clock
         self._own: deque[Job] = deque()
         self._queues: dict[tuple[str, str], _Queue] = {}
         self._lanes: dict[tuple[str, str], _Lane] = {}
@@ -178,6 +227,9 @@ class Scheduler:
             at_once = getattr(self.manners, f"{kind}_at_once")
             spacing = getattr(self.manners, f"{kind}_spacing")
             lane = self._lanes[kind, name] = _Lane(at_once, spacing + _MARGIN if spacing else 0.0)
+            if kind == "prefix" and (turn := self._turns.get(name)) is not None:
+                lane.at_once = max(1, at_once // turn.of)
+                lane.turn, lane.clock = (turn, self._clock) if spacing else (None, 0.0)
         return lane
 
     def remember(self, provider: str, address: str, *, began: float, ended: float, pushed_back: bool) -> None:

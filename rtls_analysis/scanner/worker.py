@@ -25,7 +25,7 @@ from rtls_analysis.scanner.descriptors import raise_limit
 from rtls_analysis.scanner.lookups import Lookups
 from rtls_analysis.scanner.loop import new_loop
 from rtls_analysis.scanner.options import Options
-from rtls_analysis.scanner.politeness import Job, OptOut
+from rtls_analysis.scanner.politeness import Job, OptOut, Turn
 from rtls_analysis.scanner.resolver import Resolver, ResolverProblem
 from rtls_analysis.scanner.smtp_client import LocalTrouble
 from rtls_analysis.scanner.socks import proxy_connect
@@ -58,6 +58,7 @@ class Share:
     jobs: Sequence[Job]
     visits: Mapping[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     contacts: Sequence[Mapping[str, Any]] = ()  # of a moment ago, as in `attempts`: the manners count them
+    turns: Mapping[str, Turn] = field(default_factory=dict)  # for networks that others contact too
 
 
 Work = Domains | Hosts | Share
@@ -177,6 +178,7 @@ class Worker:
             self._journals.append,
             connect=proxy_connect(self._options.proxy) if self._options.proxy else None,
             report=lambda outcome: self._outcomes.update((outcome,)),
+            turns=share.turns,
         )
         self._contacts.remember(share.contacts)
         await self._contacts.run(share.jobs, share.visits)

@@ -21,6 +21,7 @@ from pathlib import Path
 from rtls_analysis.scanner.engine import Engine
 from rtls_analysis.scanner.options import make_options
 from rtls_analysis.scanner.resolver import Resolver
+from rtls_analysis.scanner.shares import split
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.store import LOOKUPS, SnapshotWriter
 
@@ -85,10 +86,10 @@ def plan(folder: Path) -> None:
         announce=lambda text: print(text),
     )
     made = engine._plan(engine._load())
-    shares = made.shares(2)
+    shares = split(made.jobs, 2, options.manners)
     took = time.monotonic() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"shares of {' and '.join(f'{len(share):,}' for share in shares)} contacts")
+    print(f"shares of {' and '.join(f'{len(share.jobs):,}' for share in shares)} contacts")
     print(f"{took:.1f} s; peak memory {peak / 1024:.0f} MB, {before / 1024:.0f} MB of them before")
     writer.abandon()
 

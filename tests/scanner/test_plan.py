@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from rtls_analysis.scanner.contacts import PolicyTarget
 from rtls_analysis.scanner.options import Manners, Options
 from rtls_analysis.scanner.plan import Plan, Planner, expected, plan_text
-from rtls_analysis.scanner.politeness import Job, prefix_of
 from rtls_analysis.scanner.probe import ProbeTarget
 
 BOTH = (True, True)
@@ -223,48 +221,6 @@ def test_those_left_alone_are_no_part_of_a_sample() -> None:
     plan = make(SHARED, sample_shared=39, opt_out=("domain0.example",))
     assert len(pairs(plan)) == 39
     assert left_alone(plan) == {("mx.domain0.example", A): "opted_out"}
-
-
-# -- shares for workers --------------------------------------------------------------------------------------
-
-jobs_of_all_kinds = st.lists(
-    st.builds(
-        lambda net, number, provider, own: Job(
-            f"10.0.{net}.{number}", f"p{provider}.example", (net, number, provider), own=own
-        ),
-        st.integers(0, 6),
-        st.integers(0, 9),
-        st.integers(0, 6),
-        st.booleans(),
-    ),
-    max_size=60,
-)
-
-
-@given(jobs=jobs_of_all_kinds, count=st.integers(1, 5), own_addresses=st.booleans())
-@settings(max_examples=150, deadline=None)
-def test_each_provider_and_network_is_one_workers_alone(
-    jobs: list[Job], count: int, own_addresses: bool
-) -> None:
-    """Limits hold over all workers, for none meets another at a server; every job is somebody's."""
-    shares = Plan(jobs=list(jobs)).shares(count, own_addresses=own_addresses)
-    assert len(shares) == count
-    assert Counter(id(job) for share in shares for job in share) == Counter(map(id, jobs))
-    seen: dict[str, set[int]] = defaultdict(set)
-    for number, share in enumerate(shares):
-        for job in share:
-            if own_addresses or not job.own:
-                seen[job.provider].add(number)
-                seen[prefix_of(job.address)].add(number)
-    assert all(len(numbers) == 1 for numbers in seen.values())
-
-
-def test_those_that_are_not_paced_level_the_shares() -> None:
-    """One's own addresses go to whoever has the least."""
-    strangers = [Job(f"198.41.{number}.1", f"p{number}.example", None) for number in range(7)]
-    own = [Job(f"10.0.0.{number}", "mine.example", None, own=True) for number in range(23)]
-    shares = Plan(jobs=strangers + own).shares(3)
-    assert sorted(map(len, shares)) == [10, 10, 10]
 
 
 # -- what is said of it --------------------------------------------------------------------------------------

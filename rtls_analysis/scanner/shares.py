@@ -1,0 +1,169 @@
+"""Splitting the contacts of a scan among workers that know nothing of each other, so that its manners still hold.
+
+Whatever is paced together goes to one worker: a provider, an address, and by way of these everything connected with
+them. Most of the Internet's networks hang together in one such group, by hosting companies whose customers are each a
+provider of their own; a group that is too large for one worker is cut through networks only, never through a provider
+or an address. A network that was cut is contacted by turns (`Turn`), each worker with its share of the connections.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rtls_analysis.scanner.contacts import PolicyTarget
+from rtls_analysis.scanner.options import Manners
+from rtls_analysis.scanner.politeness import Job, Turn, prefix_of
+
+TOO_LARGE = 20_000
+"""Contacts that go together from which on they are cut, where they are also more than one worker's fair share."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What one worker contacts, and the networks that others contact too."""
+
+    jobs: list[Job] = field(default_factory=list)
+    turns: Mapping[str, Turn] = field(default_factory=dict)
+
+
+def split(jobs: Sequence[Job], count: int, manners: Manners, *, too_large: int | None = None) -> list[Part]:
+    """Split jobs among `count` workers.
+
+    Those at the user's own addresses, which are not paced unless the manners say so, go to whoever has the least.
+
+    Parameters
+    ----------
+    jobs
+        The contacts of a plan.
+    count
+        Of workers.
+    manners
+        Which are to hold over all of them together.
+    too_large
+        In place of `TOO_LARGE`.
+    """
+    if count <= 1:
+        return [Part(list(jobs))]
+    paced = [job for job in jobs if manners.own_addresses or not job.own]
+    own = [job for job in jobs if not (manners.own_addresses or not job.own)]
+    largest = max(TOO_LARGE if too_large is None else too_large, -(-3 * len(jobs) // (2 * count)))
+    parts = [Part() for _ in range(count)]
+    pieces = sorted(_pieces(paced, largest, min(count, manners.prefix_at_once)), key=len, reverse=True)
+    for piece in pieces:
+        min(parts, key=lambda part: len(part.jobs)).jobs.extend(piece)
+    _take_turns(parts)
+    _level(parts, own)
+    return parts
+
+
+def _level(parts: Sequence[Part], own: Sequence[Job]) -> None:
+    """Give unpaced jobs to those who have the least."""
+    fewest = sorted(parts, key=lambda part: len(part.jobs))
+    level = -(-(len(own) + sum(len(part.jobs) for part in parts)) // len(parts))
+    at = 0
+    for part in fewest:
+        until = at + max(0, level - len(part.jobs))
+        part.jobs.extend(own[at:until])
+        at = until
+    fewest[0].jobs.extend(own[at:])
+
+
+def _take_turns(parts: Sequence[Part]) -> None:
+    """Give the turns for the networks that several of them contact."""
+    who: dict[str, list[int]] = defaultdict(list)
+    for number, part in enumerate(parts):
+        for prefix in {prefix for job in part.jobs for prefix in _prefixes(job)}:
+            who[prefix].append(number)
+    turns: list[dict[str, Turn]] = [{} for _ in parts]
+    for prefix, numbers in who.items():
+        if len(numbers) > 1:
+            for index, number in enumerate(numbers):
+                turns[number][prefix] = Turn(index, len(numbers))
+    for part, of_part in zip(parts, turns, strict=True):
+        part.turns = of_part
+
+
+def _addresses(job: Job) -> tuple[str, ...]:
+    return job.payload.addresses if isinstance(job.payload, PolicyTarget) else (job.address,)
+
+
+def _prefixes(job: Job) -> set[str]:
+    return {prefix_of(address) for address in _addresses(job)}
+
+
+def _pieces(jobs: Sequence[Job], largest: int, ways: int) -> Iterator[list[Job]]:
+    """Give what must stay together: whole groups, and those that are too large in up to so many pieces.
+
+    A network is in no more pieces than it allows connections at once, so that each piece may have one.
+    """
+    units = _Groups()  # a provider, and all that shares an address with it
+    for job in jobs:
+        for address in _addresses(job):
+            units.join(f"provider {job.provider}", f"address {address}")
+    by_unit: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        by_unit[units.of(f"provider {job.provider}")].append(job)
+    networks = {unit: {p for job in held for p in _prefixes(job)} for unit, held in by_unit.items()}
+    groups = _Groups()
+    for unit, prefixes in networks.items():
+        for prefix in prefixes:
+            groups.join(f"unit {unit}", f"prefix {prefix}")
+    by_group: dict[str, list[str]] = defaultdict(list)
+    for unit in by_unit:
+        by_group[groups.of(f"unit {unit}")].append(unit)
+    for members in by_group.values():
+        size = sum(len(by_unit[unit]) for unit in members)
+        if ways < 2 or size <= largest or len(members) == 1:
+            yield [job for unit in members for job in by_unit[unit]]
+        else:
+            yield from _cut(members, by_unit, networks, min(ways, -(-size // largest)))
+
+
+def _cut(
+    members: Sequence[str],
+    by_unit: Mapping[str, Sequence[Job]],
+    networks: Mapping[str, set[str]],
+    ways: int,
+) -> Iterator[list[Job]]:
+    """Cut a group: neighbours stay together as far as a piece has room, so that few networks are shared."""
+    neighbours: dict[str, list[str]] = defaultdict(list)
+    for unit in members:
+        for prefix in networks[unit]:
+            neighbours[prefix].append(unit)
+    left = dict.fromkeys(sorted(members, key=lambda unit: len(by_unit[unit]), reverse=True))
+    missing = sum(len(by_unit[unit]) for unit in members)
+    for pieces_left in range(ways, 0, -1):
+        room, piece = -(-missing // pieces_left), list[Job]()
+        queue: deque[str] = deque()
+        while left and (pieces_left == 1 or not piece or len(piece) < room):
+            unit = queue.popleft() if queue else next(iter(left))
+            if unit not in left:
+                continue
+            del left[unit]
+            piece.extend(by_unit[unit])
+            for prefix in networks[unit]:
+                queue.extend(neighbours.pop(prefix, ()))
+        missing -= len(piece)
+        if piece:
+            yield piece
+
+
+class _Groups:
+    """Things that belong together, directly or through others (union-find)."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+
+    def of(self, thing: str) -> str:
+        """Give the one that stands for a thing's group."""
+        above = self._above.setdefault(thing, thing)
+        while above != thing:
+            self._above[thing] = higher = self._above[above]
+            thing, above = above, higher
+        return thing
+
+    def join(self, one: str, other: str) -> None:
+        """Put two things into one group."""
+        self._above[self.of(one)] = self.of(other)
