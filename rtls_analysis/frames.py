@@ -160,19 +160,34 @@ class Cluster:
             raise ClusterProblem("the cluster has no worker; start one: dask worker SCHEDULER")
         return sorted(info, key=lambda address: (str(info[address].get("name")), address))
 
-    def on_each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
-        """Call a function once in each worker's process, whatever it is busy with; gives results by address."""
-        results: dict[str, Any] = self.client.run(function, *args)
-        return results
+    def on_each(
+        self, function: Callable[..., Any], *args: Any, workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Call a function once in each worker's process, or in these, whatever they are busy with.
 
-    def submit(self, function: Callable[..., Any], *args: Any, worker: str | None = None, key: str) -> Any:
-        """Let a worker call a function; gives a future.
-
-        It is called there where `worker` says as long as that one lives. Where it dies the call is made again
-        elsewhere, so that the function must know how to go on with what was done.
+        Gives results by address, in the order of `workers`. A coroutine function runs in the worker's event loop.
         """
-        where: dict[str, Any] = {} if worker is None else {"workers": [worker], "allow_other_workers": True}
-        return self.client.submit(function, *args, key=key, pure=False, **where)
+        asked = self.workers if workers is None else list(workers)
+        results: dict[str, Any] = self.client.run(function, *args, workers=asked)
+        return {worker: results[worker] for worker in asked}
+
+    def submit(self, function: Callable[..., Any], *args: Any, worker: str, key: str) -> Any:
+        """Let this worker, and no other, call a function; gives a future.
+
+        Where the worker dies the call waits for one of that address, until it is taken back.
+        """
+        return self.client.submit(
+            function, *args, key=key, pure=False, workers=[worker], allow_other_workers=False
+        )
+
+    def take_back(self, futures: Sequence[Any]) -> None:
+        """Take tasks back; those that run notice it themselves (see `this_task`)."""
+        self.client.cancel(list(futures), force=True)
+
+    def listen(self, topic: str, hear: Callable[[float, Any], None]) -> Callable[[], None]:
+        """Have what tasks `tell` under a topic heard, in a thread of Dask's; gives what ends that."""
+        self.client.subscribe_topic(topic, lambda event: hear(*event))
+        return lambda: self.client.unsubscribe_topic(topic)
 
     def map(
         self, function: Callable[..., Any], items: Sequence[Any], *args: Any, label: str, shown: bool
@@ -211,21 +226,22 @@ class Cluster:
 _CONNECT_SECONDS = 10
 
 
-def this_task() -> Callable[[], bool] | None:
-    """Within a task: something that tells whether it is still wanted; None outside of one.
+def tell(topic: str, word: Mapping[str, Any]) -> None:
+    """Within a task: tell those who `listen` to a topic something, made of texts, numbers, lists and mappings."""
+    from distributed import get_worker
+
+    get_worker().log_event(topic, dict(word))
+
+
+def this_task() -> Callable[[], bool]:
+    """Within a task: give something that tells whether it is still wanted.
 
     A task is no longer wanted when its client took it back or is gone, or when its worker is about to end.
     """
-    try:
-        from distributed import get_worker
-        from distributed.worker import thread_state
-    except ImportError:
-        return None
-    try:
-        worker = get_worker()
-    except ValueError:
-        return None
-    key = getattr(thread_state, "key", None)
+    from distributed import get_worker
+    from distributed.worker import thread_state
+
+    worker, key = get_worker(), thread_state.key
 
     def is_wanted() -> bool:
         task = worker.state.tasks.get(key)
