@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.ports import hold_port, wait_for_server
 
 HOST = "mta-sts.example.org"
 
@@ -122,27 +123,18 @@ def openssl_server() -> Iterator[Callable[..., int]]:
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str | Path) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port: int = held.enter_context(hold_port()).getsockname()[1]
         command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", *map(str, arguments)]
         # its standard input stays open: at its end s_server would quit
         server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         running.append(server)
-        for _ in range(500):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-            except OSError:
-                if server.poll() is not None:
-                    pytest.fail(f"cannot start: {' '.join(command)}")
-                time.sleep(0.01)
-            else:
-                return port
-        pytest.fail(f"does not listen: {' '.join(command)}")
+        wait_for_server(server, port)
+        return port
 
-    yield start
-    for server in running:
-        server.kill()
-        server.communicate()
+    with contextlib.ExitStack() as held:
+        yield start
+        for server in running:
+            server.kill()
+            server.communicate()

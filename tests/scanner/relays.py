@@ -8,9 +8,11 @@ import ipaddress
 import socket
 import threading
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self
+
+from tests.ports import hold_port
 
 
 class _InThread:
@@ -21,7 +23,7 @@ class _InThread:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def start(self) -> None:
         raise NotImplementedError
@@ -38,18 +40,36 @@ class _InThread:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.call(self.stop())
-        self.call(asyncio.sleep(0.01))  # for what was accepted last to be in someone's hands
         self.call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join()
         self._loop.close()
 
     async def _end(self) -> None:
+        await _some_turns()  # for what was accepted last to be in someone's hands
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # for transports to close
+        await _some_turns()  # for transports to close
+
+
+async def _some_turns() -> None:
+    """Let the loop do what is ready, and what that makes ready: by turns, for time passes while nobody works."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@contextlib.contextmanager
+def closing(writer: asyncio.StreamWriter) -> Iterator[None]:
+    """Close a connection after what was written, or, where its task is cancelled, at once."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        writer.transport.abort()
+        raise
+    finally:
+        writer.close()
 
 
 class SocksProxy(_InThread):
@@ -65,7 +85,8 @@ class SocksProxy(_InThread):
         self.greetings: list[bytes] = []
         self.vanish_after: int | None = None  # so many connections
         self._server: asyncio.Server | None = None
-        self.port = 0
+        self._held = hold_port()  # so that it can come back where it was
+        self.port = self._held.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -74,19 +95,19 @@ class SocksProxy(_InThread):
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()  # what was not accepted is reset with it
             self._server = None
 
+    async def _end(self) -> None:
+        await super()._end()
+        self._held.close()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await self._talk(reader, writer)
-        finally:
-            writer.close()
+        with closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await self._talk(reader, writer)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _version, count = await reader.readexactly(2)
@@ -143,10 +164,8 @@ async def _relay(
         with contextlib.suppress(OSError):
             to.write_eof()
 
-    try:
+    with closing(far_writer):
         await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))
-    finally:
-        far_writer.close()
 
 
 class DnsRelay(_InThread):
@@ -159,6 +178,7 @@ class DnsRelay(_InThread):
         self.questions = 0
         self.by_question: Counter[bytes] = Counter()  # name, type and class as sent
         self.silent_after: int | None = None  # so many questions
+        self.back_after: int | None = None  # so many questions whether it lives that it did not answer
         self.port = 0
         self._server: asyncio.Server | None = None
         self._transport: asyncio.DatagramTransport | None = None
@@ -171,6 +191,12 @@ class DnsRelay(_InThread):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def count_checks(self, question: bytes) -> None:
+        if self.back_after is not None and b"\x09localhost\0" in question.lower():
+            self.back_after -= 1
+            if self.back_after == 0:
+                self.silent_after = None
+
     async def start(self) -> None:
         relay = self
 
@@ -178,7 +204,9 @@ class DnsRelay(_InThread):
             def datagram_received(self, data: bytes, addr: Any) -> None:
                 relay.questions += 1
                 relay.by_question[data[12 : data.index(0, 12) + 5].lower()] += 1
-                if not relay.is_silent:
+                if relay.is_silent:
+                    relay.count_checks(data)
+                else:
                     task = asyncio.ensure_future(relay._ask(data, addr))
                     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -206,9 +234,6 @@ class DnsRelay(_InThread):
             self._transport.sendto(answer, back_to)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(OSError):
-                if not self.is_silent:
-                    await _relay(reader, writer, *await asyncio.open_connection(*self._far))
-        finally:
-            writer.close()
+        with closing(writer), contextlib.suppress(OSError):
+            if not self.is_silent:
+                await _relay(reader, writer, *await asyncio.open_connection(*self._far))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import itertools
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,23 +145,40 @@ def test_other_domains_are_another_scan(lab: Lab, tiny: rtls.Snapshot, tmp_path:
 # -- interrupted ---------------------------------------------------------------------------------------------
 
 
+class Suddenly:
+    """A function that is as it was `after` so many calls, and then another."""
+
+    def __init__(self, one: Callable[..., Any], other: Callable[..., Any], *, after: int) -> None:
+        self.one, self.other, self.left = one, other, after
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.left -= 1
+        return (self.one if self.left >= 0 else self.other)(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def interrupt_after(rows: int) -> Iterator[None]:
+    """Send this process an interrupt, as Ctrl-C does, when a scan in it has written so many rows."""
+    write = store._write_all
+
+    def interrupt(file: Any, data: bytes) -> None:
+        patch.undo()
+        os.kill(os.getpid(), signal.SIGINT)
+        write(file, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_write_all", Suddenly(write, interrupt, after=rows))
+        yield
+
+
 def test_an_interrupt_keeps_what_was_done(
     domains: list[str], slow: Options, undisturbed: rtls.Snapshot, tmp_path: Path
 ) -> None:
     """Ctrl-C ends a scan with a snapshot of all that is done; the same call goes on, and visits nobody again."""
     out = tmp_path / "scan"
-
-    def interrupt() -> None:
-        wait_for(out, 100)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(
-        rtls.ScanInterrupted, match=rf"after [\d,]+ of 34 domains; .*{out.name}.* resumes"
-    ) as caught:
+    words = rf"after [\d,]+ of 34 domains; .*{out.name}.* resumes"
+    with interrupt_after(100), pytest.raises(rtls.ScanInterrupted, match=words) as caught:
         rtls.scan(domains, out, **slow)
-    thread.join()
     held = caught.value.snapshot
     assert held.manifest["state"] == "interrupted"
     assert 0 < len(held.sessions) < len(undisturbed.sessions)
@@ -186,7 +204,7 @@ def test_a_cancellation_keeps_what_was_done(
 
     async def cancel() -> None:
         scanning = asyncio.ensure_future(rtls.scan_async(domains, out, **given))
-        while lines_written(out) < 90:
+        while lines_written(out) < 90 and not scanning.done():
             await asyncio.sleep(0.005)
         scanning.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -203,9 +221,8 @@ def test_a_cancellation_keeps_what_was_done(
 
 def test_an_interrupted_scan_in_memory_hands_over_what_it_has(domains: list[str], slow: Options) -> None:
     """Without a directory the exception's snapshot is all there is of it."""
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(rtls.ScanInterrupted, match=r"^interrupted after [\d,]+ of 34 domains$") as caught:
+    words = r"^interrupted after [\d,]+ of 34 domains$"
+    with interrupt_after(100), pytest.raises(rtls.ScanInterrupted, match=words) as caught:
         rtls.scan(domains, **slow)
     assert caught.value.snapshot.path is None
     assert len(caught.value.snapshot.hosts) > 0
@@ -352,7 +369,8 @@ def test_workers_that_die(
     def kill() -> None:
         wait_for(out, 90)
         for pid in _workers():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # the scan ends the others when one is dead
+                os.kill(pid, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -367,20 +385,30 @@ def test_workers_that_die(
 
 def _workers() -> list[int]:
     """Worker processes that are our children now."""
-    lists = (path.read_text().split() for path in Path("/proc/self/task").glob("*/children"))
+    lists = (_read(path).split() for path in Path("/proc/self/task").glob("*/children"))
     children = map(int, itertools.chain.from_iterable(lists))
-    return [pid for pid in children if b"scanner.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children if b"scanner.worker" in _read(Path(f"/proc/{pid}/cmdline"))]
+
+
+def _read(path: Path) -> bytes:
+    """Read of a thread or a process what there is, which is nothing if it has ended meanwhile."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 # -- trouble of our own --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trouble is waited out for a second, and questions are given up soon."""
-    monkeypatch.setattr(contacts, "PATIENCE", 1.0)
-    monkeypatch.setattr(worker, "PATIENCE", 1.0)
-    monkeypatch.setattr(campaign, "Resolver", partial(Resolver, tries=(0.5, 0.5)))
+@contextlib.contextmanager
+def impatience(*, until_back: float = 1.0) -> Iterator[None]:
+    """Wait out trouble for a second, and give questions up soon: where trouble is to come, and only there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contacts, "PATIENCE", 1.0)
+        patch.setattr(worker, "PATIENCE", until_back)
+        patch.setattr(campaign, "Resolver", partial(Resolver, tries=(0.5, 0.5)))
+        yield
 
 
 def resume(domains: list[str], out: Path, options: Options, whole: rtls.Snapshot) -> rtls.Snapshot:
@@ -427,17 +455,6 @@ def test_a_disk_that_takes_no_more(
     resumed = resume(domains, out, options, undisturbed)
     again = visits(resumed) - visits_said(resumed)
     assert again.total() <= 1  # the one whose row did not fit
-
-
-class Suddenly:
-    """A function that is as it was `after` so many calls, and then another."""
-
-    def __init__(self, one: Callable[..., Any], other: Callable[..., Any], *, after: int) -> None:
-        self.one, self.other, self.left = one, other, after
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.left -= 1
-        return (self.one if self.left >= 0 else self.other)(*args, **kwargs)
 
 
 def test_a_disk_that_is_full_at_the_last_moment(
@@ -492,7 +509,6 @@ def test_a_small_disk(
     assert differences(rtls.open_snapshot(kept / "scan"), undisturbed) == []
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("questions", [30, 130])
 def test_a_resolver_that_vanishes(
     domains: list[str], options: Options, undisturbed: rtls.Snapshot, tmp_path: Path, questions: int
@@ -502,7 +518,8 @@ def test_a_resolver_that_vanishes(
     with DnsRelay(options["resolver"]) as relay:
         by_relay = {**options, "resolver": relay.address}
         relay.silent_after = questions
-        with pytest.raises(ResolverProblem, match=r"stopped answering.*--resolver.*what was done is kept"):
+        words = r"stopped answering.*--resolver.*what was done is kept"
+        with impatience(), pytest.raises(ResolverProblem, match=words):
             rtls.scan(domains, out, **by_relay)
         held = rtls.open_snapshot(out)
         assert held.manifest["state"] == "stopped"
@@ -511,25 +528,16 @@ def test_a_resolver_that_vanishes(
         resume(domains, out, by_relay, undisturbed)
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_resolver_that_is_back_soon(
-    domains: list[str],
-    options: Options,
-    undisturbed: rtls.Snapshot,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    domains: list[str], options: Options, undisturbed: rtls.Snapshot, tmp_path: Path
 ) -> None:
     """A pause that is waited out leaves no trace in the tables."""
-    monkeypatch.setattr(worker, "PATIENCE", 20.0)
-    with DnsRelay(options["resolver"]) as relay:
-        relay.silent_after = 40
-        timer = threading.Timer(2.0, setattr, (relay, "silent_after", None))
-        timer.start()
+    with DnsRelay(options["resolver"]) as relay, impatience(until_back=120.0):
+        relay.silent_after, relay.back_after = 40, 3  # the scan has seen it gone, and looks after it
         resume(domains, tmp_path / "scan", {**options, "resolver": relay.address}, undisturbed)
-        timer.join()
+        assert relay.silent_after is None
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_proxy_that_vanishes(domains: list[str], options: Options, tmp_path: Path) -> None:
     """A proxy that is gone is no silence of servers: the run ends with one line, and goes on when it is back."""
     out = tmp_path / "scan"
@@ -538,7 +546,8 @@ def test_a_proxy_that_vanishes(domains: list[str], options: Options, tmp_path: P
         whole = rtls.scan(domains, **by_proxy)
         proxy.connections.clear()
         proxy.vanish_after = 12
-        with pytest.raises(ScanStopped, match=r"the proxy .*; mend that, and run the same scan again"):
+        words = r"the proxy .*; mend that, and run the same scan again"
+        with impatience(), pytest.raises(ScanStopped, match=words):
             rtls.scan(domains, out, **by_proxy)
         held = rtls.open_snapshot(out)
         assert 0 < len(held.sessions) <= 12

@@ -17,6 +17,7 @@ import pytest
 from rtls_analysis.scanner.smtp_client import Limits, LocalTrouble, connect_failure, run_session
 from rtls_analysis.scanner.tls import TlsFacts, lax_context
 from rtls_analysis.standards.smtp_session import SessionOutcome, SessionRecord
+from tests.ports import hold_port
 
 try:
     import uvloop
@@ -26,7 +27,22 @@ else:
     LOOPS = [asyncio.SelectorEventLoop, uvloop.new_event_loop]
 
 CONTEXT = lax_context()
-LIMITS = Limits(connect=1.0, greeting=0.4, reply=0.4, handshake=0.4, plaintext=0.2, quit=0.3, session=5.0)
+LIMITS = Limits(
+    connect=60.0, greeting=60.0, reply=60.0, handshake=60.0, plaintext=0.2, quit=60.0, session=60.0
+)
+"""More than anybody needs who answers at all, on the slowest machine."""
+
+SHORT = {
+    "greeting": {"greeting": 0.4},
+    "ehlo": {"reply": 0.4},
+    "starttls": {"reply": 0.4},
+    "handshake": {"handshake": 0.4},
+    "ehlo_tls": {"reply": 0.4},
+    "quit": {"quit": 0.3},
+}
+"""By the stage in which a server is silent, the limit that shall end it; the others are to be out of the way."""
+
+SILENT_SECONDS = 20.0
 EHLO_PLAIN = b"250-mx.example.org greets you\r\n250-SIZE 1000\r\n250 STARTTLS\r\n"
 EHLO_TLS = b"250-mx.example.org\r\n250-SIZE 1000\r\n250 REQUIRETLS\r\n"
 
@@ -116,7 +132,7 @@ class Peer:
     async def stop(self) -> None:
         """Do no more: fall silent, close or reset, as the test wants it."""
         if self.ending == "stall":
-            await asyncio.sleep(9)
+            await asyncio.sleep(SILENT_SECONDS)
         if self.ending == "reset":
             linger = struct.pack("ii", 1, 0)
             self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -203,7 +219,7 @@ def test_complete(converse: Callable[..., Result], authority: Any) -> None:
     assert facts is not None
     assert (facts.version, facts.key_exchange, facts.chain) == ("TLSv1.3", "X25519", authority.good.ders)
     assert lines == [b"EHLO probe.example.net", b"STARTTLS", b"EHLO probe.example.net", b"QUIT"]
-    assert took < LIMITS.quit
+    assert took < LIMITS.quit  # the connection was not waited for
 
 
 async def no_starttls(peer: Peer) -> None:
@@ -383,10 +399,11 @@ def test_hostile(
     plain: str,
 ) -> None:
     """Every server ends within its time limit, in the right word, and never as one without TLS."""
-    record, facts, lines, took = converse(script, ending=ending)
+    limits = replace(LIMITS, **SHORT[stage]) if ending == "stall" else LIMITS
+    record, facts, lines, took = converse(script, ending=ending, limits=limits)
     assert (record.outcome, record.stage, record.starttls) == (outcome, stage, starttls)
     assert record.requiretls_plain == plain
-    assert took < 1.0
+    assert took < SILENT_SECONDS / 2
     assert (facts is not None) == (starttls == "yes")
     if outcome != "completed":
         assert record.detail
@@ -396,15 +413,15 @@ def test_hostile(
 
 def test_session_limit(converse: Callable[..., Result]) -> None:
     """The limit of a session holds where each reply is in time."""
-    record, _, _, took = converse(slow_everywhere, limits=replace(LIMITS, session=0.7))
-    assert (record.outcome, record.stage) == ("timeout", "starttls")
-    assert 0.65 < took < 0.9
-    assert "0.7 s" in record.detail
+    record, _, _, took = converse(slow_everywhere, limits=replace(LIMITS, session=1.2))
+    assert (record.outcome, record.stage) == ("timeout", "handshake")
+    assert 1.15 < took < 2.0  # from the start, not from the last reply
+    assert "1.2 s" in record.detail
 
 
 def test_words_for_time_limits(converse: Callable[..., Result]) -> None:
     """The detail names the limit that was used: a shorter one finds more silence."""
-    record, *_ = converse(say_nothing)
+    record, *_ = converse(say_nothing, limits=replace(LIMITS, greeting=0.4))
     assert "0.4 s" in record.detail
 
 
@@ -512,8 +529,10 @@ def test_tls_alert_in_words(converse: Callable[..., Result], authority: Any) -> 
 
 def test_ipv6(converse: Callable[..., Result]) -> None:
     """IPv6 addresses are probed as IPv4 ones are."""
-    if not socket.has_ipv6:
-        pytest.skip("no IPv6 here")
+    try:
+        hold_port("::1").close()
+    except OSError:
+        pytest.skip("no ::1 on this machine")
     record, *_ = converse(complete, host="::1")
     assert record.outcome == "completed"
 
@@ -591,7 +610,7 @@ def test_connect_limit(converse: Callable[..., Result]) -> None:
     """A connection that does not come about in time is a time-out."""
 
     async def connect(address: str, port: int) -> socket.socket:
-        await asyncio.sleep(9)
+        await asyncio.sleep(SILENT_SECONDS)
         raise AssertionError
 
     record, _, _, took = converse(complete, connect=connect, limits=replace(LIMITS, connect=0.2))
@@ -600,22 +619,20 @@ def test_connect_limit(converse: Callable[..., Result]) -> None:
         "connect",
         "no connection within 0.2 s",
     )
-    assert took < 0.5
+    assert took < SILENT_SECONDS / 2
 
 
 def test_refused(converse: Callable[..., Result]) -> None:
     """A closed port refuses."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
 
-    async def main() -> SessionRecord:
+    async def main(port: int) -> SessionRecord:
         record, _ = await run_session(
             "127.0.0.1", port, None, ehlo_name="probe.example.net", context=CONTEXT, limits=LIMITS
         )
         return record
 
-    assert asyncio.run(main()).outcome == "refused"
+    with hold_port() as held:
+        assert asyncio.run(main(held.getsockname()[1])).outcome == "refused"
 
 
 def test_trouble_of_a_hook_stays_trouble() -> None:
@@ -658,13 +675,12 @@ def test_openssl_starttls(authority: Any, openssl_server: Callable[..., int], ar
         pytest.skip("this openssl s_server has no -starttls")
     files = authority.rsa
     port = openssl_server("-starttls", "smtp", "-quiet", "-cert", files.chain, "-key", files.key, *arguments)
-    begin = time.monotonic()
+    limits = replace(LIMITS, reply=1.0)
     record, facts = asyncio.run(
         run_session(
-            "127.0.0.1", port, "mx.example.org", ehlo_name="probe.example.net", context=CONTEXT, limits=LIMITS
+            "127.0.0.1", port, "mx.example.org", ehlo_name="probe.example.net", context=CONTEXT, limits=limits
         )
     )
     assert (record.outcome, record.stage, record.starttls) == ("timeout", "ehlo_tls", "yes")
     assert facts is not None
     assert facts.version.replace("v1.0", "v1") == arguments[0].replace("-tls1", "TLSv1").replace("_", ".")
-    assert time.monotonic() - begin < 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from rtls_analysis.scanner.smtp_client import LocalTrouble, connect_failure
 from rtls_analysis.scanner.socks import ProxyProblem, parse_proxy, proxy_connect
 from rtls_analysis.standards.smtp_session import SessionOutcome
-from tests.scanner.relays import SocksProxy
+from tests.scanner.relays import SocksProxy, closing
 
 PROXIES = [
     ("as ssh -D has it", "socks5://127.0.0.1:1080", ("127.0.0.1", 1080, "", "")),
@@ -147,18 +148,21 @@ def test_a_proxy_that_is_none_is_our_own_trouble(said: bytes, words: str) -> Non
 
     async def run() -> None:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(said)
-            writer.write_eof()
-            await reader.read()
-            writer.close()
+            with closing(writer), contextlib.suppress(ConnectionResetError):
+                writer.write(said)
+                writer.write_eof()
+                await reader.read()
+            is_over.set()
 
+        is_over = asyncio.Event()
         server = await asyncio.start_server(talk, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         async with server:
             try:
                 await _fetch(f"socks5://127.0.0.1:{port}", "192.0.2.1", 25)
             finally:
-                await asyncio.sleep(0.01)  # for the server's side to close
+                await is_over.wait()
+                await asyncio.sleep(0)  # for its transport to close
 
     with pytest.raises(LocalTrouble, match=words) as caught:
         asyncio.run(run())

@@ -6,14 +6,13 @@ A table names certificates and says what is particular about each (`Cert`); `For
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import ipaddress
 import re
 import shutil
-import socket
 import subprocess
-import time
 from base64 import encodebytes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+
+from tests.ports import hold_port, wait_for_server
 
 AT = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 """The moment by which the tests judge."""
@@ -417,6 +418,7 @@ class DaneServers:
         self._folder = folder
         self._ports: dict[tuple[bytes, ...], int] = {}
         self._running: list[subprocess.Popen[bytes]] = []
+        self._held = contextlib.ExitStack()
 
     def ask(self, chain: Sequence[bytes], key: Key, records: Sequence[str], host: str) -> Said:
         """Ask whether one of the records matches the chain, with `host` as the only name."""
@@ -434,9 +436,7 @@ class DaneServers:
 
     def _serve(self, chain: tuple[bytes, ...], key: Key) -> int:
         certificate, rest, key_file = write_credentials(self._folder, str(len(self._ports)), chain, key)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port: int = free.getsockname()[1]
+        port: int = self._held.enter_context(hold_port()).getsockname()[1]
         command: list[str | Path] = [self._openssl, "s_server", "-accept", f"127.0.0.1:{port}", "-quiet"]
         command += ["-cert", certificate, "-key", key_file]
         command += ["-cert_chain", rest] if chain[1:] else []
@@ -445,21 +445,15 @@ class DaneServers:
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self._running.append(server)
-        for _ in range(1000):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-            except OSError:
-                assert server.poll() is None, f"cannot start: {command}"
-                time.sleep(0.01)
-            else:
-                self._ports[chain] = port
-                return port
-        raise AssertionError(f"does not listen: {command}")
+        wait_for_server(server, port)
+        self._ports[chain] = port
+        return port
 
     def stop(self) -> None:
         for server in self._running:
             server.kill()
             server.communicate()
+        self._held.close()
 
 
 @pytest.fixture(scope="module")
