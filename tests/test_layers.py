@@ -15,6 +15,7 @@ ORDER = [
     "schema",
     "frames",
     "store",
+    "addresses",
     "table_files",
     "verdicts",
     "progress",

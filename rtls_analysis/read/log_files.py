@@ -11,11 +11,14 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
+
+from rtls_analysis.addresses import AHEAD_BYTES, RemoteFile, find_files, is_address
 
 MAX_RATIO = 500  # unpacked to packed bytes, beyond the first GiB; logs pack 10 to 100 times
 
@@ -25,11 +28,38 @@ UNREADABLE = (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """One input: its name as tables show it, and a path or an open stream."""
+    """One input: its name as tables show it, and a path, a file at an address, or an open stream."""
 
     name: str
     path: Path | None = None
     stream: IO[bytes] | None = None
+    remote: RemoteFile | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes on disk; `None` of a stream. A file that is gone, or tells nothing, has none."""
+        if self.remote is not None:
+            return self.remote.size
+        if self.path is None:
+            return None
+        try:
+            return self.path.stat().st_size
+        except OSError:  # gone meanwhile: reading it tells
+            return 0
+
+    def open(self, ahead: int = AHEAD_BYTES) -> Any:
+        """Open it without a buffer, for it is read in large pieces; one at an address so far `ahead`."""
+        if self.remote is not None:
+            return self.remote.open(ahead)
+        if self.path is None:
+            raise ValueError(f"{self.name}: neither path nor address")
+        return self.path.open("rb", buffering=0)
+
+    def changed(self) -> datetime | None:
+        """When it was last changed; `None` where nobody tells."""
+        if self.remote is not None:
+            return self.remote.changed()
+        return None if self.path is None else datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
 
 
 @dataclass(slots=True)
@@ -55,16 +85,18 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
-    """Expand paths, globs and folders into rotated sets, each oldest file first.
+    """Expand paths, addresses, globs and folders into rotated sets, each oldest file first.
 
-    `-` is standard input; an open binary file may stand for a path. ``mail.log.2.gz``, ``mail.log.1`` and
-    ``mail.log`` are one set, so are ``mail.log-20261101.xz`` and ``mail.log``. Sets keep the order in which they
-    were named.
+    `-` is standard input; an open binary file may stand for a path. Files, folders and globs may be at an address,
+    such as ``s3://bucket/logs/*.gz``. ``mail.log.2.gz``, ``mail.log.1`` and ``mail.log`` are one set, so are
+    ``mail.log-20261101.xz`` and ``mail.log``. Sets keep the order in which they were named.
 
     Raises
     ------
     FileNotFoundError
         A path names nothing, or a glob finds nothing.
+    StoreProblem
+        An address cannot be used, or not be listed.
     """
     given: list[Any] = (
         [paths] if isinstance(paths, (str, os.PathLike)) or hasattr(paths, "read") else list(paths)
@@ -79,6 +111,15 @@ def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
         text = os.fspath(item)
         if text == "-":
             sets["-", "-"] = [((0,), LogFile("-", stream=sys.stdin.buffer))]
+            continue
+        if is_address(text):
+            for remote in find_files(text):
+                if remote.address not in seen:
+                    seen.add(remote.address)
+                    folder, _slash, name = remote.address.rpartition("/")
+                    base, order = _rotation(name)
+                    file = LogFile(remote.address, remote=remote)
+                    sets.setdefault((folder, base), []).append((order, file))
             continue
         for path in _expand(text):
             if (key := os.path.realpath(path)) in seen:
@@ -128,6 +169,55 @@ def _in_order(members: list[tuple[Any, LogFile]]) -> list[LogFile]:
     return files
 
 
+# -- which ones may tell of the same messages -----------------------------------------------------------------
+
+_DATES = re.compile(
+    r"(?<!\d)(?:19|20)\d\d-?(?:0[1-9]|1[0-2])(?:-?[0-3]\d(?:[-T_.]?\d\d){0,3})?(?:-\d{1,4})?(?!\d)"
+)
+_MULTILOG = re.compile(r"@[0-9a-f]{24}\.[su]|current")
+_EXCHANGE_NAME = re.compile(r"(?:MSGTRK|SEND|RECV)[A-Z]*\d{8,10}-\d+\.LOG", re.IGNORECASE)
+_HEAD_BYTES = 1 << 16
+_EXCHANGE = b"#Software: Microsoft Exchange"
+
+
+def group_sets(sets: Sequence[list[LogFile]]) -> list[list[list[LogFile]]]:
+    """Put sets together that may tell of the same messages; what is known of a message never leaves a group.
+
+    Sets whose names differ by a date in the middle are one group (``mail-20261101.log``), so are the files that
+    multilog leaves in a folder, and all logs of Exchange, whose tracking and protocol logs tell of one attempt
+    together. Any other set is a group of its own. Groups keep the order of their first sets.
+    """
+    groups: dict[tuple[str, str], list[list[LogFile]]] = {}
+    exchange: dict[tuple[str, str], bool] = {}
+    for number, files in enumerate(sets):
+        first = files[0]
+        if first.stream is not None:
+            groups["stream", str(number)] = [files]
+            continue
+        folder, _slash, name = first.name.replace(os.sep, "/").rpartition("/")
+        bare = "current" if _MULTILOG.fullmatch(name) else _DATES.sub("*", _rotation(name)[0])
+        key = folder, bare
+        if key not in exchange:
+            exchange[key] = _is_of_exchange(first, name)
+        groups.setdefault(("exchange", "") if exchange[key] else key, []).append(files)
+    return list(groups.values())
+
+
+def _is_of_exchange(file: LogFile, name: str) -> bool:
+    if _EXCHANGE_NAME.fullmatch(name):
+        return True
+    try:
+        with open_log(file, _HEAD_BYTES) as opened:
+            head = opened.read(256)
+    except UNREADABLE:
+        return False
+    if opened.encoding:
+        head = head.decode(opened.encoding, "replace").encode("utf-8", "replace")
+    return _EXCHANGE in head
+
+
+# -- the order of numbered pieces -----------------------------------------------------------------------------
+
 _STAMP = re.compile(
     rb"^(?:(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d\S*)|([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d))",
     re.MULTILINE,
@@ -149,8 +239,8 @@ def _runs_backwards(files: list[LogFile]) -> bool:
 def _first_stamp(file: LogFile) -> tuple[bool, int, bytes, bytes] | None:
     """Whether the first stamp has a year, its month (0 with a year), and its date and time."""
     try:
-        with open_log(file) as opened:
-            match = _STAMP.search(opened.read(1 << 16))
+        with open_log(file, _HEAD_BYTES) as opened:
+            match = _STAMP.search(opened.read(_HEAD_BYTES))
     except UNREADABLE:
         return None
     if match is None:
@@ -171,15 +261,16 @@ _PACKED = (_GZIP, _XZ, _LZMA, _BZIP2, *_ZSTD)
 class OpenLog:
     """A file unpacked by its first bytes; `read` gives what there is, to the last good byte."""
 
-    def __init__(self, file: LogFile) -> None:
+    def __init__(self, file: LogFile, ahead: int = AHEAD_BYTES) -> None:
         self._raw: Any = file.stream
         self._close = file.stream is None
         if self._raw is None:
-            if file.path is None:
-                raise ValueError(f"{file.name}: neither path nor stream")
-            self._raw = file.path.open("rb", buffering=0)  # we read in large pieces
+            self._raw = file.open(ahead)
             head, source = self._raw.read(8), self._raw
-            source.seek(0)
+            if source.seekable():
+                source.seek(0)
+            else:  # an address whose server gives it once, from its beginning
+                source = _Joined(head, source)
         elif hasattr(self._raw, "peek"):
             head, source = self._raw.peek(8)[:8], self._raw
         else:
@@ -246,9 +337,9 @@ class OpenLog:
             self._raw.close()
 
 
-def open_log(file: LogFile) -> OpenLog:
-    """Open a log file for reading; errors are those of `UNREADABLE`."""
-    return OpenLog(file)
+def open_log(file: LogFile, ahead: int = AHEAD_BYTES) -> OpenLog:
+    """Open a log file for reading, one at an address so far `ahead`; errors are those of `UNREADABLE`."""
+    return OpenLog(file, ahead)
 
 
 class _Joined:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from typing import Any
+from zoneinfo import TZPATH, ZoneInfo
 
 from rtls_analysis.read.lines import MONTHS
 from rtls_analysis.read.log_files import UNREADABLE, LogFile, open_log
@@ -44,6 +48,67 @@ def zone_of(timezone: str | tzinfo | None) -> tzinfo | None:
         raise ValueError(
             f"no time zone {timezone!r}: give a name such as 'Europe/Berlin' or 'UTC'"
         ) from error
+
+
+class ZoneOfMachine(tzinfo):
+    """The zone of the machine where it was made, on whichever machine it is used.
+
+    Parameters
+    ----------
+    data
+        A TZif file (RFC 9636).
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._zone = ZoneInfo.from_file(io.BytesIO(data))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ZoneOfMachine, (self._data,)
+
+    def utcoffset(self, when: datetime | None) -> timedelta | None:
+        """How far it is east of UTC then."""
+        return self._zone.utcoffset(when)
+
+    def dst(self, when: datetime | None) -> timedelta | None:
+        """How much of that is summer time."""
+        return self._zone.dst(when)
+
+    def tzname(self, when: datetime | None) -> str | None:
+        """What it is called then."""
+        return self._zone.tzname(when)
+
+
+def zone_of_machine() -> ZoneOfMachine | None:
+    """The zone of this machine, as it can be sent to another one; `None` where that cannot be told."""
+    try:
+        own = ZoneOfMachine(_zone_file())
+        days = (datetime(year, month, 1, 12) for year in range(1990, 2037) for month in range(1, 13))
+        agrees = all(day.replace(tzinfo=own).astimezone(UTC) == day.astimezone(UTC) for day in days)
+    except (OSError, ValueError, OverflowError):
+        return None
+    return own if agrees else None
+
+
+def _zone_file() -> bytes:
+    """The TZif data of this machine's zone: what ``TZ`` says, or else ``/etc/localtime``."""
+    name = os.environ.get("TZ")
+    if name is None:
+        local = Path("/etc/localtime")
+        return local.read_bytes() if local.exists() else _zone_of_rule("UTC0")
+    name = name.removeprefix(":") or "UTC0"
+    for folder in ("/", *TZPATH) if name.startswith("/") else TZPATH:
+        path = Path(folder, name)
+        if path.is_file():
+            return path.read_bytes()
+    return _zone_of_rule(name)
+
+
+def _zone_of_rule(rule: str) -> bytes:
+    """A TZif file without a transition: from its footer on, a rule as ``CET-1CEST,M3.5.0,M10.5.0/3`` holds."""
+    header = struct.pack("!4sc15x6L", b"TZif", b"2", 0, 0, 0, 0, 1, 4)
+    only_type = struct.pack("!lBB4s", 0, 0, 0, b"UTC\0")
+    return (header + only_type) * 2 + b"\n" + rule.encode("ascii", "replace") + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +339,7 @@ _NAME_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:-?(0[1-9]|1[0-2])(?:-?([0-3]\
 _HEAD_BYTES = 8 << 20
 _SAMPLE_EVERY = 1 << 16
 _SAMPLE_BYTES = 4096
+_REMOTE_SAMPLES = 1_000
 
 
 def first_year(files: Sequence[LogFile], year: int | None = None) -> YearGuess | None:
@@ -285,7 +351,8 @@ def first_year(files: Sequence[LogFile], year: int | None = None) -> YearGuess |
 
     Notes
     -----
-    New Years are looked for in every line of a file's first 8 MiB, then in one line per 64 KiB.
+    New Years are looked for in every line of a file's first 8 MiB, then in one line per 64 KiB; of a file at an
+    address in a thousand places at most.
     """
     if year is not None:
         return YearGuess(year, "given")
@@ -327,11 +394,19 @@ def _days(file: LogFile) -> Iterator[tuple[int, int]]:
             yield from _changes(head, 0)
             if len(head) < _HEAD_BYTES or _MONTH_LINES.search(head) is None:
                 return
-            if opened.packed or file.path is None:
+            if opened.packed or (file.path is None and file.remote is None):
                 while data := opened.read(1 << 20):
                     for offset in [*range(0, len(data), _SAMPLE_EVERY), max(len(data) - _SAMPLE_BYTES, 0)]:
                         yield from _changes(data[offset : offset + _SAMPLE_BYTES], 1)
                 return
+        if file.remote is not None:
+            size = file.remote.size
+            every = max(_SAMPLE_EVERY, size // _REMOTE_SAMPLES)
+            begins = [*range(_HEAD_BYTES, size, every), max(size - _SAMPLE_BYTES, 0)]
+            for data in file.remote.ranges(begins, _SAMPLE_BYTES):
+                yield from _changes(data, 1)
+            return
+        assert file.path is not None
         with file.path.open("rb", buffering=0) as stream:
             size = file.path.stat().st_size
             for offset in [*range(_HEAD_BYTES, size, _SAMPLE_EVERY), max(size - _SAMPLE_BYTES, 0)]:
@@ -354,13 +429,13 @@ def _changes(data: bytes, start: int) -> Iterator[tuple[int, int]]:
 
 def _changed(file: LogFile) -> datetime:
     """When a file was last changed; for one packed by gzip, the file that was packed."""
-    if file.path is None:
+    if file.stream is not None:
         return datetime.now(UTC)
     try:
-        with file.path.open("rb") as stream:
+        with file.open(_SAMPLE_BYTES) as stream:
             head = stream.read(8)
         if head.startswith(b"\x1f\x8b") and any(head[4:8]):
             return datetime.fromtimestamp(int.from_bytes(head[4:8], "little"), UTC)
-        return datetime.fromtimestamp(file.path.stat().st_mtime, UTC)
+        return file.changed() or datetime.now(UTC)
     except (OSError, OverflowError, ValueError):
         return datetime.now(UTC)

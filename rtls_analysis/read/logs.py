@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import tzinfo
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.progress import progress_bar
+from rtls_analysis.read.coverage import add_coverage, merge
 from rtls_analysis.read.lines import Block, read_blocks
 from rtls_analysis.read.log_engine import LogEngine, make_readers
-from rtls_analysis.read.log_files import Intake, LogFile, LogPath, find_log_files
+from rtls_analysis.read.log_files import Intake, LogFile, LogPath, find_log_files, group_sets
 from rtls_analysis.read.log_output import TableFile
 from rtls_analysis.read.log_pieces import PiecewiseReading, Workers
 from rtls_analysis.read.log_rows import Sink
 from rtls_analysis.read.log_tables import TEXT_PLACES, WIDTHS, Services, finish_table, rows_table
-from rtls_analysis.read.log_time import Clock, first_year, zone_of
+from rtls_analysis.read.log_time import Clock, first_year, zone_of, zone_of_machine
 from rtls_analysis.read.postfix import PostfixReader
 from rtls_analysis.read.pseudonyms import Pseudonyms, read_pseudonyms
-from rtls_analysis.schema import CONNECTIONS, DELIVERIES, MailReader, Table, from_arrow
+from rtls_analysis.schema import CONNECTIONS, DELIVERIES, TABLES, MailReader, Table, from_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,68 +40,104 @@ HELD_BYTES = 64 << 20  # of texts in rows that wait for their part to be full; n
 LARGE_BYTES = 64 << 20  # of files on disk, from which on other processes pay
 
 
-class LogReading:
-    """One pass over log files: iterate for parts, as (table, Arrow table of exactly its columns).
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """How logs are to be read; it can be sent to other machines.
 
-    Parts have `PART_ROWS` rows; the last one of each table that was asked for has the rest, also if that is none.
-    The parameters are those of `read_logs`.
+    `zone` is that of stamps that carry none, also where the caller named none (`None` only where this machine's cannot
+    be told), and `zone_name` what the coverage says of it. The others are those of `read_logs`.
     """
 
-    def __init__(
-        self,
-        paths: LogPath | Iterable[LogPath],
-        tables: Iterable[Table] = (DELIVERIES,),
-        *,
-        mta: str = "auto",
-        timezone: str | tzinfo | None = None,
-        year: int | None = None,
-        pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
-        domains_too: bool = False,
-        workers: int | None = None,
-        progress: bool = True,
-    ) -> None:
-        only = _reader_name(mta)
-        if year is not None and not 1970 <= year <= 9998:
-            raise ValueError(f"no year {year!r}: give one from 1970 on, as 2026")
-        self._year = year
-        self._clock = Clock(zone_of(timezone))
-        self._pseudonyms = (
-            read_pseudonyms(pseudonymise, domains_too=domains_too)
-            if isinstance(pseudonymise, (str, os.PathLike))
-            else pseudonymise
-        )
-        self._sets = find_log_files(paths)
-        self._tables = tuple(tables)
-        self._progress = progress
-        self._workers = workers
+    tables: tuple[str, ...]
+    only: MailReader | None
+    zone: tzinfo | None
+    zone_name: str
+    year: int | None
+    pseudonyms: Pseudonyms | None
+    workers: int | None
+
+
+def log_options(
+    tables: Iterable[Table],
+    *,
+    mta: str = "auto",
+    timezone: str | tzinfo | None = None,
+    year: int | None = None,
+    pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
+    domains_too: bool = False,
+    workers: int | None = None,
+) -> LogOptions:
+    """Check what the caller of `read_logs` gave, and read the key.
+
+    Raises
+    ------
+    ValueError
+        There is no such mail server or time zone, or the key is too short.
+    """
+    only = _reader_name(mta)
+    if year is not None and not 1970 <= year <= 9998:
+        raise ValueError(f"no year {year!r}: give one from 1970 on, as 2026")
+    zone = zone_of(timezone)
+    pseudonyms = (
+        read_pseudonyms(pseudonymise, domains_too=domains_too)
+        if isinstance(pseudonymise, (str, os.PathLike))
+        else pseudonymise
+    )
+    return LogOptions(
+        tables=tuple(table.name for table in tables),
+        only=only,
+        zone=zone_of_machine() if zone is None else zone,
+        zone_name="that of this machine" if zone is None else str(zone),
+        year=year,
+        pseudonyms=pseudonyms,
+        workers=workers,
+    )
+
+
+class GroupReading:
+    """One pass over a group of rotated sets (`group_sets`), which owns all that is known of their messages.
+
+    Whether the groups of an input are read one after the other, or by many machines, changes nothing in its rows.
+
+    Attributes
+    ----------
+    intake
+        How far it has come.
+    """
+
+    def __init__(self, sets: Sequence[list[LogFile]], options: LogOptions) -> None:
+        self._sets = sets
+        self._options = options
+        self._tables = tuple(TABLES[name] for name in options.tables)
+        self._clock = Clock(options.zone)
         self._sink = Sink(self._clock, connections=CONNECTIONS in self._tables)
-        self._engine = LogEngine(self._sink, make_readers(self._sink, only))
+        self._engine = LogEngine(self._sink, make_readers(self._sink, options.only))
         self._services = Services()
-        self._intake = Intake()
+        self.intake = Intake()
         self._rows = {DELIVERIES.name: self._sink.deliveries, CONNECTIONS.name: self._sink.connections}
         self._held: dict[str, list[pa.Table]] = {table.name: [] for table in self._tables}
         self._given = {table.name: 0 for table in self._tables}
         self._looked_at = {table.name: 0 for table in self._tables}
         self._years: dict[str, str] = {}
 
-    def __iter__(self) -> Iterator[tuple[Table, pa.Table]]:
-        total = _bytes_of(self._sets)
-        with progress_bar(
-            total=total, label="logs", unit="B", unit_scale=True, unit_divisor=1024, shown=self._progress
-        ) as bar:
-            for files in self._sets:
-                self._start_set(files)
-                for _ in self._read(read_blocks(files, self._intake), _bytes_of([files])):
-                    yield from self._full_parts()
-                    bar.update(self._intake.taken - bar.n)
+    def parts(self) -> Iterator[list[tuple[Table, pa.Table]]]:
+        """Read on, block by block: each gives the parts that are full, most of them none; the last one the rest.
+
+        A part is an Arrow table of exactly its table's columns, of `PART_ROWS` rows but for the last.
+        """
+        for files in self._sets:
+            self._start_set(files)
+            for _ in self._read(read_blocks(files, self.intake), _bytes_of([files])):
+                yield list(self._full_parts())
         self._engine.finish()
-        yield from self._full_parts()
+        last = list(self._full_parts())
         for table in self._tables:
             self._convert(table, len(self._rows[table.name]))
-            yield self._part(table, self._take(table, None))
+            last.append(self._part(table, self._take(table, None)))
+        yield last
 
     def _start_set(self, files: list[LogFile]) -> None:
-        guess = first_year(files, self._year)
+        guess = first_year(files, self._options.year)
         if guess is not None:
             self._clock.start(guess.year, guess.not_after)
             self._years[files[-1].name] = f"{guess.year}, {guess.rule}"
@@ -107,7 +145,8 @@ class LogReading:
 
     def _read(self, blocks: Iterator[Block], size: int | None) -> Iterator[None]:
         """Read the blocks of a set, with workers where they pay."""
-        count = self._workers if self._workers is not None else _cores() if (size or 0) >= LARGE_BYTES else 1
+        asked = self._options.workers
+        count = asked if asked is not None else _cores() if (size or 0) >= LARGE_BYTES else 1
         postfix = next((reader for reader in self._engine.readers if isinstance(reader, PostfixReader)), None)
         first = next(blocks, None)
         blocks = blocks if first is None else chain([first], blocks)
@@ -126,23 +165,22 @@ class LogReading:
     @property
     def coverage(self) -> dict[str, Any]:
         """What was read so far, and what was made of it; without samples of lines where names are to be hidden."""
-        zone = self._clock.zone
         return self._sink.coverage.as_dict(
             rows=self._given,
-            files=self._intake.problems,
+            files=self.intake.problems,
             time={
-                "timezone": "that of this machine" if zone is None else str(zone),
+                "timezone": self._options.zone_name,
                 "years": self._years,
                 "an_hour_came_twice": self._clock.met_twice,
             },
-            samples=self._pseudonyms is None,
+            samples=self._options.pseudonyms is None,
         )
 
     # -- parts ---------------------------------------------------------------------------------------------
 
     def _full_parts(self) -> Iterator[tuple[Table, pa.Table]]:
         for name, rows in self._rows.items():
-            if name not in self._held:
+            if name not in self._held:  # nobody wants that table
                 rows.clear()
         for table in self._tables:
             size = PART_ROWS * WIDTHS[table.name]
@@ -156,9 +194,9 @@ class LogReading:
 
     def _holds_much(self, table: Table) -> bool:
         """Whether rows with endless texts have come; looked at where they could have, since the last time."""
-        if self._intake.given - self._looked_at[table.name] < HELD_BYTES:
+        if self.intake.given - self._looked_at[table.name] < HELD_BYTES:
             return False
-        self._looked_at[table.name] = self._intake.given
+        self._looked_at[table.name] = self.intake.given
         texts = self._rows[table.name][TEXT_PLACES[table.name] :: WIDTHS[table.name]]
         held = sum(part.nbytes for part in self._held[table.name])
         return bool(held + sum(len(text) for text in texts if text is not None) > HELD_BYTES)
@@ -178,7 +216,76 @@ class LogReading:
     def _part(self, table: Table, part: pa.Table) -> tuple[Table, pa.Table]:
         self._given[table.name] += part.num_rows
         part = finish_table(table, part, self._engine.places, self._services)
-        return table, part if self._pseudonyms is None else self._pseudonyms.apply(part)
+        pseudonyms = self._options.pseudonyms
+        return table, part if pseudonyms is None else pseudonyms.apply(part)
+
+
+class LogReading:
+    """One pass over log files: iterate for parts, as (table, Arrow table of exactly its columns).
+
+    Parts have `PART_ROWS` rows; the last one of each table that was asked for has the rest, also if that is none.
+    The parameters are those of `read_logs`.
+    """
+
+    def __init__(
+        self,
+        paths: LogPath | Iterable[LogPath],
+        tables: Iterable[Table] = (DELIVERIES,),
+        *,
+        progress: bool = True,
+        **options: Any,
+    ) -> None:
+        self._tables = tuple(tables)
+        self._options = log_options(self._tables, **options)
+        self._sets = find_log_files(paths)
+        self._progress = progress
+        self._held: dict[str, list[pa.Table]] = {table.name: [] for table in self._tables}
+        self._given = {table.name: 0 for table in self._tables}
+        self._done: dict[str, Any] = {}  # coverage of the groups that were read
+        self._group: GroupReading | None = GroupReading((), self._options)
+
+    def __iter__(self) -> Iterator[tuple[Table, pa.Table]]:
+        taken = 0  # bytes of the groups that were read
+        total = _bytes_of(self._sets)
+        with progress_bar(
+            total=total, label="logs", unit="B", unit_scale=True, unit_divisor=1024, shown=self._progress
+        ) as bar:
+            for sets in group_sets(self._sets):
+                self._group = group = GroupReading(sets, self._options)
+                for parts in group.parts():
+                    for table, part in parts:
+                        self._held[table.name].append(part)
+                    yield from self._full_parts()
+                    bar.update(taken + group.intake.taken - bar.n)
+                taken += group.intake.taken
+                add_coverage(self._done, group.coverage)
+                self._group = None
+        for table in self._tables:
+            yield self._part(table, self._take(table, None))
+
+    @property
+    def coverage(self) -> dict[str, Any]:
+        """What was read so far, and what was made of it; without samples of lines where names are to be hidden."""
+        merged = merge([self._done] if self._group is None else [self._done, self._group.coverage])
+        return merged | {"rows": dict(self._given)}
+
+    def _full_parts(self) -> Iterator[tuple[Table, pa.Table]]:
+        for table in self._tables:
+            while sum(held.num_rows for held in self._held[table.name]) >= PART_ROWS:
+                yield self._part(table, self._take(table, PART_ROWS))
+            if sum(held.nbytes for held in self._held[table.name]) > HELD_BYTES:
+                yield self._part(table, self._take(table, None))
+
+    def _take(self, table: Table, size: int | None) -> pa.Table:
+        import pyarrow as pa
+
+        whole = pa.concat_tables([table.arrow_schema.empty_table(), *self._held[table.name]])
+        self._held[table.name] = [] if size is None else [whole.slice(size)]
+        return whole if size is None else whole.slice(0, size)
+
+    def _part(self, table: Table, part: pa.Table) -> tuple[Table, pa.Table]:
+        self._given[table.name] += part.num_rows
+        return table, part
 
 
 _OF_POSTFIX = re.compile(rb"/(?:qmgr|cleanup|smtpd?)\[").search
@@ -198,9 +305,9 @@ def _reader_name(mta: str) -> MailReader | None:
         raise ValueError(f"no reader for {mta!r}: there are auto, {', '.join(MailReader)}") from None
 
 
-def _bytes_of(sets: list[list[LogFile]]) -> int | None:
-    paths = [file.path for files in sets for file in files]
-    return None if None in paths else sum(path.stat().st_size for path in paths if path is not None)
+def _bytes_of(sets: Iterable[list[LogFile]]) -> int | None:
+    sizes = [file.size for files in sets for file in files]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
 # -- what users call ------------------------------------------------------------------------------------------

@@ -78,6 +78,13 @@ class Pseudonyms:
         self.domains_too = domains_too
         self._known: Callable[[str, str], str] = lru_cache(maxsize=100_000)(self._digest)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_key": self._key, "domains_too": self.domains_too}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._known = lru_cache(maxsize=100_000)(self._digest)
+
     def _digest(self, kind: str, value: str) -> str:
         data = value.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(data, key=self._key, digest_size=10, person=kind.encode()).digest()
