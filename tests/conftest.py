@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+from hypothesis import HealthCheck, settings
 
 import rtls_analysis as rtls
 from rtls_analysis.lab import Lab
@@ -17,6 +19,17 @@ mpl.use("agg")
 
 # A shell that starts us in the background has interrupts ignored, here and in what we start: tests send some.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Programs that tests start, kernels of notebooks too, are to run the package that the tests import, wherever they run.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(Path(rtls.__file__).parents[1]), os.environ.get("PYTHONPATH")))
+)
+
+# The same examples every time, however slow the machine; others with ``--hypothesis-profile explore``.
+slow = [HealthCheck.too_slow]
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=slow)
+settings.register_profile("explore", deadline=None, suppress_health_check=slow)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,7 @@ __all__ = ["Lab", "print_and_serve", "start_lab"]
 
 _EHLO_NAME = "probe.lab.test"
 _CONTACT = "postmaster@lab.test"
-_START_SECONDS = 120.0
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 30.0
 
 
 class Lab:

@@ -19,7 +19,7 @@ from rtls_analysis.lab.authority import Authority
 from rtls_analysis.lab.dns_server import Answerer, make_names, serve_dns
 from rtls_analysis.lab.kinds import STS, ServerKind, StsKind
 from rtls_analysis.lab.policy_server import policy_handler
-from rtls_analysis.lab.smtp_server import Handler, MakeContext, smtp_handler
+from rtls_analysis.lab.smtp_server import Handler, MakeContext, quietly, smtp_handler
 from rtls_analysis.lab.world import DNS_ADDRESS, Domain, Host, World, policy_address
 
 _BACKLOG = 128
@@ -146,7 +146,7 @@ async def _serve(world: World, folder: Path, ready: Callable[[dict[str, Any]], N
 
 
 async def _start(handler: Handler, listener: socket.socket) -> asyncio.Server:
-    return await asyncio.start_server(handler, sock=listener, limit=1 << 16)
+    return await asyncio.start_server(quietly(handler), sock=listener, limit=1 << 16)
 
 
 async def _end_of_input() -> None:

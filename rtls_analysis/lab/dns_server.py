@@ -352,7 +352,7 @@ async def serve_dns(answerer: Answerer, address: str) -> tuple[int, Callable[[],
     loop = asyncio.get_running_loop()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 reply = answerer.answer(await reader.readexactly(length), over_tcp=True)

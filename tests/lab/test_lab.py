@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import socket
 from collections import Counter
@@ -359,6 +360,24 @@ def test_a_lab_ends_with_its_block() -> None:
     assert not ca_file.exists()
     with pytest.raises(OSError, match="refused"), socket.create_connection((host, int(port)), timeout=1):
         pass
+
+
+def test_a_lab_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whoever is still being answered, or kept waiting, is hung up on; a notebook shows what is printed then."""
+    with rtls.start_lab(30) as small, contextlib.ExitStack() as held:
+        host, _, port = small.scan_options["resolver"].partition(":")
+        wheres = [(host, int(port))]
+        sessions = small.truth["sessions"].set_index("mx_host")
+        wheres += [
+            (sessions.loc[f"mx1.{name}.test", "address"], small.scan_options["smtp_port"])
+            for name in ("silent", "valid")
+        ]
+        for where in wheres:
+            connection = held.enter_context(socket.create_connection(where))
+            if where is wheres[-1]:
+                assert connection.recv(1)  # so that all are being served
+        small.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def _ask(lab: Lab, name: str, rdtype: str, *, tcp: bool = False, **flags: bool) -> dns.message.Message:

@@ -46,15 +46,15 @@ class _InThread:
         self._loop.close()
 
     async def _end(self) -> None:
-        await _some_turns()  # for what was accepted last to be in someone's hands
+        await some_turns()  # for what was accepted last to be in someone's hands
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await _some_turns()  # for transports to close
+        await some_turns()  # for transports to close
 
 
-async def _some_turns() -> None:
+async def some_turns() -> None:
     """Let the loop do what is ready, and what that makes ready: by turns, for time passes while nobody works."""
     for _ in range(10):
         await asyncio.sleep(0)

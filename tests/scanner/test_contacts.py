@@ -38,7 +38,8 @@ ROOTS = Roots.builtin()
 class World:
     """Servers by address, as scripts: each visit takes the next of its outcomes, the last one for ever.
 
-    An outcome is a word of `SessionOutcome`, a number of seconds to wait before it, or an error to raise.
+    An outcome is a word of `SessionOutcome`, a number of seconds to wait before it, a condition to wait for, or an
+    error to raise.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
@@ -78,8 +79,12 @@ class World:
         try:
             said = script.pop(0) if len(script) > 1 else script[0]
             await asyncio.sleep(0.001)
-            while isinstance(said, float):
-                await asyncio.sleep(said)
+            while isinstance(said, float) or callable(said):
+                if isinstance(said, float):
+                    await asyncio.sleep(said)
+                elif not said():
+                    await asyncio.sleep(0.001)
+                    continue
                 said = script.pop(0) if len(script) > 1 else script[0]
         finally:
             self.open.subtract((who[1],))
@@ -256,7 +261,7 @@ def test_a_slow_server_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are done while it is waited for."""
     world = World(monkeypatch, concurrency=3)
     slow, *others = far(60)
-    world.scripts[slow] = [0.3, "completed"]
+    world.scripts[slow] = [lambda: len(world.tables["sessions"]) == len(others), "completed"]
     world.run([probe(address, provider=f"x{address}.example") for address in (slow, *others)])
     assert world.tables["sessions"][-1]["address"] == slow
     assert len(world.outcomes()) == 60
@@ -268,7 +273,7 @@ def test_a_slow_server_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_connections_of_a_moment_ago_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an interruption the spacing towards a server, and a provider's pause, still hold."""
     manners = Manners(
-        address_spacing=0.4, provider_spacing=0, prefix_spacing=0, pause=0.4, provider_at_once=9
+        address_spacing=1.0, provider_spacing=0, prefix_spacing=0, pause=1.0, provider_at_once=9
     )
     world = World(monkeypatch, manners=manners)
     spaced, paused, free = far(3)
@@ -281,9 +286,9 @@ def test_connections_of_a_moment_ago_count(monkeypatch: pytest.MonkeyPatch) -> N
     begun.remember({**row, "started_at": now, "ended_at": now} for row in earlier)
     asyncio.run(begun.run([probe(spaced, "x.example"), probe(paused, "b.example"), probe(free, "c.example")]))
     waited = {row["address"]: row["started_at"] - now for row in world.tables["attempts"]}
-    assert waited[free] < dt.timedelta(seconds=0.3)
-    assert waited[spaced] >= dt.timedelta(seconds=0.4)
-    assert waited[paused] >= dt.timedelta(seconds=0.4)
+    assert waited[free] < dt.timedelta(seconds=1.0)
+    assert waited[spaced] >= dt.timedelta(seconds=1.0)
+    assert waited[paused] >= dt.timedelta(seconds=1.0)
 
 
 # -- in doubt ------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from rtls_analysis.scanner.resolver import (
 )
 from rtls_analysis.scanner.smtp_client import LocalTrouble
 from rtls_analysis.standards.dns_answer import DnsAnswer, DnsSecurity, DnsStatus
+from tests.scanner.relays import some_turns
 
 TRIES = (0.2, 0.2, 0.2)
 ADDRESS = "127.0.0.1"
@@ -182,10 +183,11 @@ async def serve(
         listener.close()
         if transport is not None:
             transport.close()
+        await some_turns()  # for what was accepted last to be in someone's hands
         for task in server.conversations:
             if task is not None:
                 task.cancel()
-        await asyncio.sleep(0.01)  # for transports to close
+        await some_turns()  # for transports to close
         if server.faults:
             raise server.faults[0]
 
@@ -447,7 +449,7 @@ def test_ids_and_ports_are_hard_to_guess() -> None:
     assert len({query.client[1] for query in asked}) >= 8
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.binary(max_size=80), st.sampled_from(["A", "AAAA", "CNAME", "MX", "TXT", "TLSA"]), st.booleans())
 def test_any_bytes_as_an_answer_end_in_an_answer(tail: bytes, rdtype: str, is_whole: bool) -> None:
     """No bytes from the resolver raise: they are an answer, a denial or a failure."""
