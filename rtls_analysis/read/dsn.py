@@ -121,10 +121,10 @@ def write_dsns(
     """
     import pyarrow as pa
 
-    from rtls_analysis.read.log_output import TableFile
+    from rtls_analysis.read.log_output import open_output
 
     summary = DsnSummary()
-    with TableFile(output, BOUNCES) as file:
+    with open_output(output, BOUNCES) as file:
         for part in iter_dsns(paths, progress=progress, rows=PART_ROWS):
             file.write(pa.Table.from_pandas(part, schema=BOUNCES.arrow_schema, preserve_index=False))
             file.coverage = part.attrs["coverage"]

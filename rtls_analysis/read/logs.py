@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import tzinfo
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.progress import progress_bar
@@ -20,7 +19,7 @@ from rtls_analysis.read.coverage import add_coverage, merge
 from rtls_analysis.read.lines import Block, read_blocks
 from rtls_analysis.read.log_engine import LogEngine, make_readers
 from rtls_analysis.read.log_files import Intake, LogFile, LogPath, find_log_files, group_sets
-from rtls_analysis.read.log_output import TableFile
+from rtls_analysis.read.log_output import open_output
 from rtls_analysis.read.log_pieces import PiecewiseReading, Workers
 from rtls_analysis.read.log_rows import Sink
 from rtls_analysis.read.log_tables import TEXT_PLACES, WIDTHS, Services, finish_table, rows_table
@@ -478,7 +477,7 @@ def write_logs(
     summary = LogSummary()
     with ExitStack() as stack:
         files = {
-            table.name: stack.enter_context(TableFile(Path(path), table))
+            table.name: stack.enter_context(open_output(path, table))
             for table, path in targets.items()
             if path is not None
         }
