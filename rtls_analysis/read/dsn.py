@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.outcomes import Action, TlsOutcome, Told
 from rtls_analysis.read.dsn_message import MailKind, Row, read_notice
-from rtls_analysis.read.mail_coverage import MailCoverage, printable
+from rtls_analysis.read.mail_coverage import printable
 from rtls_analysis.read.mail_files import MailFiles, MailPath
-from rtls_analysis.schema import BOUNCES
+from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, whole
+from rtls_analysis.schema import BOUNCES, to_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PART_ROWS = 50_000
+    import pyarrow as pa
 
 
 def read_dsns(paths: MailPath | Iterable[MailPath], *, progress: bool = True) -> pd.DataFrame:
@@ -49,14 +49,7 @@ def read_dsns(paths: MailPath | Iterable[MailPath], *, progress: bool = True) ->
     A notice about a notice is about the outer one. A forwarded notice, or one in a digest, counts as the notice.
     Interrupted, it raises `KeyboardInterrupt`; `iter_dsns` keeps what was read until then.
     """
-    import pandas as pd
-
-    frames = list(iter_dsns(paths, progress=progress))
-    if len(frames) == 1:
-        return frames[0]
-    frame = pd.concat(frames, ignore_index=True)
-    frame.attrs["coverage"] = frames[-1].attrs["coverage"]
-    return frame
+    return whole(NoticeReading(MailFiles(paths)), progress=progress)
 
 
 def iter_dsns(
@@ -66,45 +59,44 @@ def iter_dsns(
 
     There is at least one frame. The coverage of each counts all that was read up to its end.
     """
-    from rtls_analysis.progress import progress_bar
-    from rtls_analysis.schema import to_frame
+    yield from NoticeReading(MailFiles(paths), rows=rows).frames(progress=progress)
 
-    files = MailFiles(paths)
-    coverage = MailCoverage()
-    kinds: Counter[MailKind] = Counter()
-    pending: list[Row] = []
-    given = 0
 
-    def part() -> pd.DataFrame:
-        frame = to_frame(BOUNCES, pending)
-        frame.attrs["coverage"] = coverage.as_dict(files.problems) | {
-            "kinds": {str(kind): kinds[kind] for kind in MailKind if kinds[kind]},
-            "rows": given + len(pending),
-        }
-        return frame
+class NoticeReading(MailReading):
+    """One pass over messages for `bounces`."""
 
-    bar = progress_bar(
-        total=files.bytes_total, label="notices", unit="B", shown=progress, unit_scale=True, unit_divisor=1024
-    )
-    with bar:
-        for source, data in files:
-            notice = read_notice(data)
-            coverage.messages_read += 1
-            coverage.messages_matched += bool(notice.rows)
-            kinds[notice.kind] += 1
-            if notice.detail:
-                coverage.skip(notice.detail, source)
-            for row in notice.rows:
-                row["source_file"] = source
-            pending += notice.rows
-            if len(pending) >= rows:
-                yield part()
-                given += len(pending)
-                pending = []
-            if files.bytes_read != bar.n:
-                bar.update(files.bytes_read - bar.n)
-    if pending or not given:
-        yield part()
+    table = BOUNCES
+    label = "notices"
+
+    def __init__(self, files: MailFiles, *, rows: int = PART_ROWS) -> None:
+        super().__init__(files, rows=rows)
+        self._kinds: Counter[MailKind] = Counter()
+        self._waiting: list[Row] = []
+        self._taken = 0
+
+    def read_message(self, source: str, data: bytes) -> int:
+        """Read a message; of one that is no notice, its kind is counted."""
+        notice = read_notice(data)
+        self.counts.messages_matched += bool(notice.rows)
+        self._kinds[notice.kind] += 1
+        if notice.detail:
+            self.counts.skip(notice.detail, source)
+        for row in notice.rows:
+            row["source_file"] = source
+        self._waiting += notice.rows
+        return len(self._waiting)
+
+    def take_rows(self) -> pa.Table:
+        """The rows that wait."""
+        rows, self._waiting = self._waiting, []
+        self._taken += len(rows)
+        return to_arrow(BOUNCES, rows)
+
+    @property
+    def coverage(self) -> dict[str, Any]:
+        """What was read, with the messages by their kind."""
+        kinds = {str(kind): self._kinds[kind] for kind in MailKind if self._kinds[kind]}
+        return super().coverage | {"kinds": kinds, "rows": self._taken}
 
 
 def write_dsns(

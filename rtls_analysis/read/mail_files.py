@@ -18,17 +18,21 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+from rtls_analysis.addresses import RemoteFile, find_files, is_address, read_whole
 
 BLOCK_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 32 << 20
 MAX_SKIPPED_BYTES = 256 << 20  # of one message beyond its limit; a bomb is given up there
 MAX_UNPACKED_BYTES = 8 << 30  # of one file, and `MAX_RATIO` times its size on top
 MAX_RATIO = 200
+FILES_AT_ONCE = 64  # small ones at an address, which are fetched together
 MAX_DEPTH = 3  # archives in archives, packed files in packed files
 
 MailPath = str | os.PathLike[str] | IO[bytes]
+MailFile = str | RemoteFile
 Read = Callable[[int], bytes]
 
 _UNREADABLE = (
@@ -54,7 +58,8 @@ class MailFiles:
     Parameters
     ----------
     paths
-        Files, folders (with all below them), globs, open binary files, `-` for standard input; one or many.
+        Files, folders (with all below them), globs, all of these also at an address, as ``s3://bucket/mail/``; open
+        binary files, `-` for standard input; one or many.
     limit
         Bytes of a message that are kept; the rest of a longer one is passed over, which `problems` tells.
 
@@ -64,13 +69,13 @@ class MailFiles:
         What could not be read, or not to its end: source name and reason.
     bytes_read
         Bytes taken from files so far, as they lie on disk.
-    bytes_total
-        The same for all files together; `None` where folders or streams leave it open.
 
     Raises
     ------
     FileNotFoundError
         A path names nothing, or a glob finds nothing.
+    StoreProblem
+        An address cannot be used, or not be listed.
     """
 
     def __init__(self, paths: MailPath | Iterable[MailPath], *, limit: int = MAX_MESSAGE_BYTES) -> None:
@@ -86,22 +91,78 @@ class MailFiles:
                 self._inputs.append(item)
             elif (text := os.fspath(item)) == "-":
                 self._inputs.append(sys.stdin.buffer)
+            elif is_address(text):
+                self._inputs += _find_remote(text)
             else:
                 self._inputs += _expand(text)
+
+    @classmethod
+    def of(cls, files: Iterable[MailFile], *, limit: int = MAX_MESSAGE_BYTES) -> MailFiles:
+        """Messages of these very files; one that is gone is noted in `problems`."""
+        made = cls((), limit=limit)
+        made._inputs = list(files)
+        return made
+
+    @property
+    def bytes_total(self) -> int | None:
+        """The bytes of all files together; `None` where local folders or streams leave that open."""
         sizes = [
-            Path(item).stat().st_size if isinstance(item, str) and Path(item).is_file() else None
-            for item in self._inputs
+            None if isinstance(item, str) and Path(item).is_dir() else size_of(item) for item in self._inputs
         ]
-        self.bytes_total = None if None in sizes else sum(size for size in sizes if size is not None)
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def files(self) -> list[MailFile]:
+        """All files, also those in folders, in the order in which they are read.
+
+        Raises
+        ------
+        ValueError
+            A stream is among the inputs.
+        """
+        streams = [item for item in self._inputs if not isinstance(item, (str, RemoteFile))]
+        if streams:
+            raise ValueError(
+                "an open file, or standard input, cannot be sent to a cluster: give paths or addresses"
+            )
+        found: list[MailFile] = []
+        for item in self._inputs:
+            found += self._walk(item) if isinstance(item, str) else [item]
+        return found
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        small: list[RemoteFile] = []
         for item in self._inputs:
+            if isinstance(item, RemoteFile) and 0 < item.size <= min(BLOCK_BYTES, self.limit):
+                small.append(item)
+                if len(small) >= FILES_AT_ONCE:
+                    yield from self._fetched(small)
+                    small = []
+                continue
+            yield from self._fetched(small)
+            small = []
             if isinstance(item, str):
                 for path in self._walk(item):
                     yield from self._file(path)
+            elif isinstance(item, RemoteFile):
+                yield from self._file(item)
             else:
                 name = "-" if item is sys.stdin.buffer else str(getattr(item, "name", "stream"))
                 yield from self._guarded(name, _Source(self, item.read, 0), single=False)
+        yield from self._fetched(small)
+
+    def _fetched(self, files: list[RemoteFile]) -> Iterator[tuple[str, bytes]]:
+        """Messages of small files at addresses."""
+        for file, data in zip(files, read_whole(files), strict=True):
+            if isinstance(data, OSError):
+                self._problem(file.address, data)
+                continue
+            single = _is_single(file.address)
+            if _kind_of(data, single) is None:
+                self.bytes_read += len(data)
+                yield file.address, _without_from_line(data)
+                continue
+            raw = io.BytesIO(data)
+            yield from self._guarded(file.address, _Source(self, raw.read, len(data), raw), single=single)
 
     def _walk(self, path: str) -> Iterator[str]:
         """Files at or below a path in the order of their names; what lies in `tmp` of a Maildir is unfinished."""
@@ -124,13 +185,14 @@ class MailFiles:
         reason = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self.problems.setdefault(name, reason)
 
-    def _file(self, path: str) -> Iterator[tuple[str, bytes]]:
+    def _file(self, file: MailFile) -> Iterator[tuple[str, bytes]]:
+        path = file if isinstance(file, str) else file.address
         single = _is_single(path)
         try:
-            with Path(path).open("rb", buffering=0) as raw:
-                size = os.fstat(raw.fileno()).st_size
+            with Path(path).open("rb", buffering=0) if isinstance(file, str) else file.open() as raw:
+                size = os.fstat(raw.fileno()).st_size if isinstance(file, str) else file.size
                 if 0 < size <= min(BLOCK_BYTES, self.limit):
-                    data = raw.read(size)
+                    data = raw.read(size) or b""
                     if _kind_of(data, single) is None:  # nearly all files of a Maildir
                         self.bytes_read += len(data)
                         yield path, _without_from_line(data)
@@ -269,6 +331,7 @@ class MailFiles:
 # -- which files ----------------------------------------------------------------------------------------------
 
 _CONTROL_FILE = re.compile(r"\.|dovecot[.-]|courierimap|maildir(?:size|folder)$|subscriptions$|cyrus\.")
+_MAGIC = re.compile(r"[*?\[]")
 _SINGLE = re.compile(r"\.(?:eml|msg|json)(?:\.(?:gz|xz|zst|zstd|bz2|lzma))?$", re.IGNORECASE)
 
 
@@ -282,6 +345,41 @@ def _expand(text: str) -> list[str]:
             f"no mail at {text!r}: give a message, an mbox, a Maildir or other folder, a glob, or - for standard input"
         )
     return found
+
+
+def _find_remote(address: str) -> list[RemoteFile]:
+    """Files at or below an address, but for those that are passed over in local folders too."""
+    files = find_files(address, below=True)
+    if files and files[0].address == address:
+        return files
+    fixed = _MAGIC.split(address)[0]
+    base = f"{address.rstrip('/')}/" if fixed == address else fixed[: fixed.rfind("/") + 1]
+    inner = [(file, PurePosixPath(file.address.removeprefix(base))) for file in files]
+    folders = {str(folder) for _file, path in inner for folder in path.parents}
+    return [file for file, path in inner if _is_wanted(path, folders)]
+
+
+def _is_wanted(path: PurePosixPath, folders: set[str]) -> bool:
+    """Whether a file that lies here in a folder is read: it is no control file, and not in a folder left alone."""
+    for folder in path.parents:
+        if folder.name.startswith(".") and str(folder / "cur") not in folders:
+            return False
+        beside = folder.parent
+        if folder.name == "tmp" and {str(beside / "cur"), str(beside / "new")} <= folders:
+            return False
+    return not _CONTROL_FILE.match(path.name)
+
+
+def size_of(file: Any) -> int | None:
+    """Bytes of a file as it lies there; `None` of a stream."""
+    if isinstance(file, RemoteFile):
+        return file.size
+    if not isinstance(file, str):
+        return None
+    try:
+        return Path(file).stat().st_size
+    except OSError:  # gone meanwhile: reading it tells
+        return 0
 
 
 def _is_open(folder: str, name: str) -> bool:
@@ -371,7 +469,7 @@ def _find_separator(buffer: bytes, newline: bytes, begin: int, until: int) -> tu
 class _Source:
     """The bytes of one file as they lie on disk, counted, and what may be unpacked out of them."""
 
-    def __init__(self, owner: MailFiles, read: Any, size: int, file: IO[bytes] | None = None) -> None:
+    def __init__(self, owner: MailFiles, read: Any, size: int, file: Any = None) -> None:
         self._owner, self._read, self.file = owner, read, file
         self._left = MAX_UNPACKED_BYTES + MAX_RATIO * size
 

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.outcomes import Told
-from rtls_analysis.progress import progress_bar
-from rtls_analysis.read.mail_coverage import MailCoverage, coverage_lines
+from rtls_analysis.read.mail_coverage import coverage_lines
 from rtls_analysis.read.mail_files import MailFiles, MailPath
 from rtls_analysis.read.mail_parts import cut_header, unify_newlines
-from rtls_analysis.schema import HOPS, from_arrow
+from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, whole
+from rtls_analysis.schema import HOPS
 from rtls_analysis.standards.received import (
     MAX_FIELD,
     TLS_VERSIONS,
@@ -27,8 +27,8 @@ from rtls_analysis.standards.received import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-PART_ROWS = 50_000
 HEAD_BYTES, MAX_HEADER_BYTES = 1 << 16, 1 << 20  # of a message: what is looked at first, and at most
 MAX_HOPS = 1000  # of a message; servers refuse one as looping after a hundred (RFC 5321 §6.3)
 
@@ -65,14 +65,7 @@ def read_received(
     below the first host that one trusts can be forged. A copy that a mailing list or a forwarder sent anew has the
     hops of both ways; what the later ones show says nothing of the earlier.
     """
-    import pandas as pd
-
-    frames = list(iter_received(paths, minimum_tls=minimum_tls, progress=progress))
-    if len(frames) == 1:
-        return frames[0]
-    frame = pd.concat(frames, ignore_index=True)
-    frame.attrs["coverage"] = frames[-1].attrs["coverage"]
-    return frame
+    return whole(HopReading(MailFiles(paths), _minimum(minimum_tls)), progress=progress)
 
 
 def iter_received(
@@ -87,8 +80,7 @@ def iter_received(
     There is at least one frame. Each one's ``attrs["coverage"]`` counts all that was read up to its end.
     """
     minimum = _minimum(minimum_tls)
-    files = MailFiles(paths)
-    return _frames(files, minimum, progress, rows)
+    return HopReading(MailFiles(paths), minimum, rows=rows).frames(progress=progress)
 
 
 def _minimum(text: str) -> str:
@@ -98,41 +90,33 @@ def _minimum(text: str) -> str:
     return version
 
 
-def _frames(files: MailFiles, minimum: str, progress: bool, rows: int) -> Iterator[pd.DataFrame]:
-    coverage = MailCoverage(counts={"rows": 0})
-    pending = _Columns()
-    is_first = True
+class HopReading(MailReading):
+    """One pass over messages for `hops`; `minimum_tls` is a version as the table has it."""
 
-    def frame() -> pd.DataFrame:
-        made = pending.frame()
-        made.attrs["coverage"] = coverage.as_dict(files.problems)
-        return made
+    table = HOPS
+    label = "messages"
 
-    bar = progress_bar(
-        total=files.bytes_total,
-        label="messages",
-        unit="B",
-        shown=progress,
-        unit_scale=True,
-        unit_divisor=1024,
-    )
-    with bar:
-        for source, data in files:
-            coverage.messages_read += 1
-            header = read_header(data)
-            if not header.received:
-                coverage.skip("no Received field" if header.is_mail else "no mail", source)
-                continue
-            coverage.messages_matched += 1
-            coverage.count("rows", len(header.received))
-            pending.add(header, source, minimum)
-            bar.update(files.bytes_read - bar.n)
-            if len(pending) >= rows:
-                is_first = False
-                yield frame()
-                pending = _Columns()
-    if len(pending) or is_first:
-        yield frame()
+    def __init__(self, files: MailFiles, minimum_tls: str, *, rows: int = PART_ROWS) -> None:
+        super().__init__(files, rows=rows)
+        self._minimum = minimum_tls
+        self._waiting = _Columns()
+        self.counts.counts["rows"] = 0
+
+    def read_message(self, source: str, data: bytes) -> int:
+        """Read a message's header."""
+        header = read_header(data)
+        if header.received:
+            self.counts.messages_matched += 1
+            self.counts.count("rows", len(header.received))
+            self._waiting.add(header, source, self._minimum)
+        else:
+            self.counts.skip("no Received field" if header.is_mail else "no mail", source)
+        return len(self._waiting)
+
+    def take_rows(self) -> pa.Table:
+        """The rows that wait."""
+        waiting, self._waiting = self._waiting, _Columns()
+        return waiting.table()
 
 
 # -- one message ----------------------------------------------------------------------------------------------
@@ -265,11 +249,12 @@ class _Columns:
             for append, value in zip(appends, row, strict=True):
                 append(value)
 
-    def frame(self) -> pd.DataFrame:
+    def table(self) -> pa.Table:
+        """The rows as a table of Arrow."""
         import pyarrow as pa
 
         arrays = [pa.array(values, HOPS[name].arrow) for name, values in self.values.items()]
-        return from_arrow(HOPS, pa.Table.from_arrays(arrays, schema=HOPS.arrow_schema))
+        return pa.Table.from_arrays(arrays, schema=HOPS.arrow_schema)
 
 
 # -- the first summary ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ known by its first bytes. The DKIM signature of a report mail (§5.3) is not che
 from __future__ import annotations
 
 import binascii
+import hashlib
 import io
 import re
 import zipfile
@@ -16,15 +17,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.outcomes import TlsOutcome
-from rtls_analysis.progress import progress_bar
-from rtls_analysis.read.mail_coverage import MailCoverage, coverage_lines, printable
+from rtls_analysis.read.mail_coverage import coverage_lines, printable
 from rtls_analysis.read.mail_files import MailFiles, MailPath
 from rtls_analysis.read.mail_parts import Part, cut_header, parts, read_fields, unify_newlines
-from rtls_analysis.schema import TLS_REPORTS, to_frame
+from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, whole
+from rtls_analysis.schema import TLS_REPORTS, to_arrow
 from rtls_analysis.standards.tls_report import MAX_BYTES, SumsDiffer, TlsReport, parse_tls_reports
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 MAX_DEPTH = 3  # of packings in packings, and of mails in mails
 MAX_MEMBERS = 100  # of one zip archive
@@ -76,54 +78,87 @@ def read_tls_reports(paths: MailPath | Iterable[MailPath], *, progress: bool = T
     domain and period (RFC 8460 §5.3). What a report says of one domain in several policies all counts; MTA-STS and
     DANE policies of one domain may count the same sessions, so their totals are not to be added.
     """
-    files = MailFiles(paths, limit=MAX_BYTES)
-    coverage = MailCoverage(counts={"reports": 0, "duplicates": 0, "duplicates_that_differ": 0})
-    known: dict[tuple[Any, ...], int] = {}
-    rows: list[dict[str, Any]] = []
-    bar = progress_bar(
-        total=files.bytes_total,
-        label="TLS reports",
-        unit="B",
-        shown=progress,
-        unit_scale=True,
-        unit_divisor=1024,
-    )
-    with bar:
-        for source, data in files:
-            found = find_reports(data)
-            coverage.messages_read += 1
-            coverage.messages_matched += bool(found.reports)
-            coverage.count("reports", len(found.reports))
-            if found.problem:
-                coverage.skip(found.problem, source)
-            for number, report in enumerate(found.reports, 1):
-                label = source if number == 1 else f"{source}#{number}"
-                for index in _without_known(report, known, coverage):
-                    rows += _rows(report, index, label)
-            bar.update(files.bytes_read - bar.n)
-    frame = to_frame(TLS_REPORTS, rows)
-    coverage.count("rows", len(rows))
-    frame.attrs["coverage"] = coverage.as_dict(files.problems)
-    return frame
+    return whole(ReportReading(MailFiles(paths, limit=MAX_BYTES)), progress=progress)
 
 
-def _without_known(report: TlsReport, known: dict[tuple[Any, ...], int], coverage: MailCoverage) -> list[int]:
-    """The places of a report's policies, but for the domains about which the same report has come before."""
-    by_domain: dict[str | None, list[int]] = {}
-    for index, policy in enumerate(report.policies):
-        by_domain.setdefault(policy.policy_domain, []).append(index)
-    fresh: list[int] = []
-    organization, report_id = (report.organization or "").lower(), (report.report_id or report.digest).lower()
-    for domain, places in by_domain.items():
-        key = (organization, report_id, domain, report.begins_at, report.ends_at)
-        content = hash(tuple(report.policies[place] for place in places))
-        if (before := known.get(key)) is None:
-            known[key] = content
-            fresh += places
-        else:
-            coverage.count("duplicates")
-            coverage.count("duplicates_that_differ", before != content)
-    return sorted(fresh)
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """What one report says of one domain: what tells it from others, and what it says, as digests.
+
+    `source` and `policies`, the places of its policies, name the rows that came of it; none where it came before.
+    """
+
+    key: str
+    content: str
+    source: str = ""
+    policies: tuple[int, ...] = ()
+
+
+class ReportReading(MailReading):
+    """One pass over files and mail for `tls_reports`.
+
+    Attributes
+    ----------
+    seen
+        Whatever a report said of a domain, in order.
+    """
+
+    table = TLS_REPORTS
+    label = "TLS reports"
+
+    def __init__(self, files: MailFiles, *, rows: int = PART_ROWS) -> None:
+        super().__init__(files, rows=rows)
+        self.counts.counts |= {"reports": 0, "duplicates": 0, "duplicates_that_differ": 0, "rows": 0}
+        self.seen: list[Occurrence] = []
+        self._known: dict[str, str] = {}
+        self._waiting: list[dict[str, Any]] = []
+
+    def read_message(self, source: str, data: bytes) -> int:
+        """Read a file or mail; rows come of those of its reports that have not come before."""
+        found = find_reports(data)
+        self.counts.messages_matched += bool(found.reports)
+        self.counts.count("reports", len(found.reports))
+        if found.problem:
+            self.counts.skip(found.problem, source)
+        for number, report in enumerate(found.reports, 1):
+            label = source if number == 1 else f"{source}#{number}"
+            for index in self._fresh(report, label):
+                self._waiting += _rows(report, index, label)
+        return len(self._waiting)
+
+    def take_rows(self) -> pa.Table:
+        """The rows that wait."""
+        rows, self._waiting = self._waiting, []
+        self.counts.count("rows", len(rows))
+        return to_arrow(TLS_REPORTS, rows)
+
+    def _fresh(self, report: TlsReport, source: str) -> list[int]:
+        """The places of a report's policies, but for the domains about which the same report has come before."""
+        by_domain: dict[str | None, list[int]] = {}
+        for index, policy in enumerate(report.policies):
+            by_domain.setdefault(policy.policy_domain, []).append(index)
+        fresh: list[int] = []
+        organization, report_id = (
+            (report.organization or "").lower(),
+            (report.report_id or report.digest).lower(),
+        )
+        for domain, places in by_domain.items():
+            key = _digest(organization, report_id, domain, report.begins_at, report.ends_at)
+            content = _digest(*(report.policies[place] for place in places))
+            if (before := self._known.get(key)) is None:
+                self._known[key] = content
+                self.seen.append(Occurrence(key, content, source, tuple(places)))
+                fresh += places
+            else:
+                self.seen.append(Occurrence(key, content))
+                self.counts.count("duplicates")
+                self.counts.count("duplicates_that_differ", before != content)
+        return sorted(fresh)
+
+
+def _digest(*values: object) -> str:
+    """Equal for equal values, in whichever process."""
+    return hashlib.blake2b(repr(values).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
 def _rows(report: TlsReport, index: int, source: str) -> Iterator[dict[str, Any]]:
