@@ -196,7 +196,7 @@ class Cluster:
 
         Dask's own progress bar is what is shown. An interrupt takes back what has not begun.
         """
-        from distributed import progress, wait
+        from distributed import KilledWorker, progress, wait
 
         futures = self.client.map(
             function, items, *[[arg] * len(items) for arg in args], pure=False, key=label, batch_size=1000
@@ -206,10 +206,20 @@ class Cluster:
                 progress(futures)
             wait(futures)
             self.client.gather([future for future in futures if future.status == "error"])  # raises
-        except BaseException:
+        except BaseException as error:
             self.client.cancel(futures, force=True)
+            if isinstance(error, KilledWorker):
+                raise ClusterProblem(
+                    f"a task ({label}) has cost several workers, the last one {error.last_worker.address}; look into "
+                    "their logs: it may be memory"
+                ) from None
             raise
         return list(futures)
+
+    def results(self, futures: Sequence[Any]) -> list[Any]:
+        """Fetch what came of tasks, in their order."""
+        results: list[Any] = self.client.gather(list(futures))
+        return results
 
     def close(self) -> None:
         """Let go of a client that was made here; one that was given stays open."""

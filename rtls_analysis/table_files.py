@@ -29,6 +29,9 @@ COVERAGE = "coverage"
 FOLDER_COVERAGE = "_coverage.json"
 """The same for a folder of parts: a file, which those who read Parquet folders pass over."""
 
+GROUP_NOTE = "_group-"
+"""How the notes begin that those leave in a folder who write it together, until it is whole."""
+
 ROWS_PER_PART = 250_000
 BYTES_PER_PART = 48 << 20  # packed
 ROWS_AT_ONCE = 50_000
@@ -302,7 +305,7 @@ def clear_folder(folder: Folder) -> None:
             )
         folder.make()
         for name in names:
-            if _PART.fullmatch(name) or name == FOLDER_COVERAGE:
+            if _PART.fullmatch(name) or name == FOLDER_COVERAGE or name.startswith(GROUP_NOTE):
                 folder.remove(name)
     except OSError as error:
         raise StoreProblem(f"cannot write to {folder.address}: {error}") from None
@@ -315,8 +318,9 @@ def finish_folder(
     import pyarrow.parquet as pq
 
     kept = sorted(parts)
+    listed = set(kept)
     for name in folder.names():
-        if _PART.fullmatch(name) and name not in kept:
+        if (_PART.fullmatch(name) and name not in listed) or name.startswith(GROUP_NOTE):
             folder.remove(name)
     if not kept:
         kept = ["part-00000-000001.parquet"]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.outcomes import Action, TlsOutcome, Told
 from rtls_analysis.read.dsn_message import MailKind, Row, read_notice
 from rtls_analysis.read.mail_coverage import printable
-from rtls_analysis.read.mail_files import MailFiles, MailPath
-from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, whole
+from rtls_analysis.read.mail_files import MailFile, MailFiles, MailPath
+from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, no_out, read_mail, whole
 from rtls_analysis.schema import BOUNCES, to_arrow
 
 if TYPE_CHECKING:
@@ -22,20 +22,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def read_dsns(paths: MailPath | Iterable[MailPath], *, progress: bool = True) -> pd.DataFrame:
+def read_dsns(
+    paths: MailPath | Iterable[MailPath],
+    *,
+    client: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Any:
     """Read bounces, delay and success notices: one row of `bounces` per recipient.
 
     Parameters
     ----------
     paths
-        Messages (``.eml``), mbox files, Maildirs, folders, archives, packed or not; globs; open binary files; `-` for
-        standard input; one or many.
+        Messages (``.eml``), mbox files, Maildirs, folders, archives, packed or not; globs; all of these also at an
+        address, as ``s3://bucket/bounces/``; open binary files; `-` for standard input; one or many.
+    client, out
+        A Dask cluster that does it, and the folder for the table: as for `read_logs`. Files are read in groups of about
+        64 MB, a larger one as a whole.
     progress
         Show a progress bar.
 
     Returns
     -------
-    pandas.DataFrame
+    pandas.DataFrame, or dask.dataframe.DataFrame with `client`
         Columns `schema.BOUNCES`. ``attrs["coverage"]`` tells how many messages were read, of which kind (`MailKind`),
         and which gave nothing although they should.
 
@@ -49,6 +58,9 @@ def read_dsns(paths: MailPath | Iterable[MailPath], *, progress: bool = True) ->
     A notice about a notice is about the outer one. A forwarded notice, or one in a digest, counts as the notice.
     Interrupted, it raises `KeyboardInterrupt`; `iter_dsns` keeps what was read until then.
     """
+    if client is not None:
+        return read_mail(client, MailFiles(paths), _notices, None, BOUNCES, out=out, progress=progress)
+    no_out(out)
     return whole(NoticeReading(MailFiles(paths)), progress=progress)
 
 
@@ -99,23 +111,39 @@ class NoticeReading(MailReading):
         return super().coverage | {"kinds": kinds, "rows": self._taken}
 
 
+def _notices(files: Sequence[MailFile], _options: None) -> NoticeReading:
+    return NoticeReading(MailFiles.of(files))
+
+
 def write_dsns(
-    paths: MailPath | Iterable[MailPath], output: str | os.PathLike[str], *, progress: bool = True
+    paths: MailPath | Iterable[MailPath],
+    output: str | os.PathLike[str],
+    *,
+    client: Any = None,
+    progress: bool = True,
 ) -> DsnSummary:
     """Read as `read_dsns` does, into a file, in bounded memory; give what it comes to.
 
     Parameters
     ----------
-    paths, progress
+    paths, client, progress
         As for `read_dsns`.
     output
-        A name that ends in ``.parquet``, ``.csv`` or ``.jsonl``. An interrupt keeps what was read until then.
+        A name that ends in ``.parquet``, ``.csv`` or ``.jsonl``, or a folder (it ends in a slash, or is there); also at
+        an address. With a cluster it is a folder. An interrupt keeps what was read until then.
     """
     import pyarrow as pa
 
     from rtls_analysis.read.log_output import open_output
 
     summary = DsnSummary()
+    if client is not None:
+        from rtls_analysis.read.clustered import sum_up
+
+        frame = read_dsns(paths, client=client, out=output, progress=progress)
+        sum_up(client, output, BOUNCES, summary)
+        summary.coverage = frame.attrs["coverage"]
+        return summary
     with open_output(output, BOUNCES) as file:
         for part in iter_dsns(paths, progress=progress, rows=PART_ROWS):
             file.write(pa.Table.from_pandas(part, schema=BOUNCES.arrow_schema, preserve_index=False))
@@ -168,6 +196,16 @@ class DsnSummary:
         for outcome, texts in failed.groupby("tls_outcome", observed=True)["diagnostic"]:
             if str(outcome) not in self.examples and len(told := texts.dropna()):
                 self.examples[str(outcome)] = str(told.iloc[0])
+
+    def merge(self, other: DsnSummary) -> None:
+        """Take over what was counted of other parts, that come after these."""
+        self.coverage = other.coverage or self.coverage
+        self.rows += other.rows
+        self.asked += other.asked
+        self.actions.update(other.actions)
+        self.outcomes.update(other.outcomes)
+        for outcome, text in other.examples.items():
+            self.examples.setdefault(outcome, text)
 
     def __str__(self) -> str:
         """The summary as lines for a terminal."""

@@ -53,6 +53,24 @@ class LogSummary:
         if len(self.failures) > MAX_DESTINATIONS:
             self._forget()
 
+    def merge(self, other: LogSummary) -> None:
+        """Take over what was counted of other parts, that come after these."""
+        self.attempts += other.attempts
+        self.ends += other.ends
+        for mine, theirs in (
+            (self.actions, other.actions),
+            (self.levels, other.levels),
+            (self.wishes, other.wishes),
+            (self.tries, other.tries),
+        ):
+            mine.update(theirs)
+        for domain, reasons in other.failures.items():
+            self.failures.setdefault(domain, Counter()).update(reasons)
+        for key, text in other.examples.items():
+            self.examples.setdefault(key, text)
+        if len(self.failures) > MAX_DESTINATIONS:
+            self._forget()
+
     def _forget(self) -> None:
         """Keep the destinations that fail most."""
         kept = sorted(self.failures, key=lambda name: -self.failures[name].total())[: MAX_DESTINATIONS // 2]

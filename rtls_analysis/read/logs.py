@@ -24,6 +24,7 @@ from rtls_analysis.read.log_pieces import PiecewiseReading, Workers
 from rtls_analysis.read.log_rows import Sink
 from rtls_analysis.read.log_tables import TEXT_PLACES, WIDTHS, Services, finish_table, rows_table
 from rtls_analysis.read.log_time import Clock, first_year, zone_of, zone_of_machine
+from rtls_analysis.read.mail_reading import no_out
 from rtls_analysis.read.postfix import PostfixReader
 from rtls_analysis.read.pseudonyms import Pseudonyms, read_pseudonyms
 from rtls_analysis.schema import CONNECTIONS, DELIVERIES, TABLES, MailReader, Table, from_arrow
@@ -366,16 +367,18 @@ def read_logs(
     pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
     domains_too: bool = False,
     workers: int | None = None,
+    client: Any = None,
+    out: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Any:
     """Read logs of any mail servers, also of several in one file: one row of `deliveries` per attempt and recipient.
 
     Parameters
     ----------
     paths
-        Files, plain or packed (gzip, xz, zstd, bzip2), globs, folders, open binary files, `-` for standard input;
-        one or many. Files of a rotated set (``mail.log.2.gz``, ``mail.log.1``, ``mail.log``) are read oldest first,
-        as one.
+        Files, plain or packed (gzip, xz, zstd, bzip2), globs, folders, all of these also at an address, as
+        ``s3://bucket/logs/*/mail.log*``; open binary files, `-` for standard input; one or many. Files of a rotated set
+        (``mail.log.2.gz``, ``mail.log.1``, ``mail.log``) are read oldest first, as one.
     mta
         A mail server's name where only its lines are to be read, as ``postfix``; by default each line is recognised
         by its form.
@@ -391,12 +394,18 @@ def read_logs(
     workers
         Processes that share the work; by default as many as there are cores, up to four, where a log of Postfix has
         64 MiB or more. The table does not depend on it.
+    client
+        A ``distributed.Client`` whose workers do it, each rotated set as one task, or the address of a scheduler. The
+        table does not depend on that either.
+    out
+        Folder, local or at an address, for the Parquet parts that the workers write as they go; what it held of an
+        earlier table goes. Without one the table stays in the workers' memory.
     progress
-        Show a progress bar.
+        Show a progress bar, with a client that of Dask.
 
     Returns
     -------
-    pandas.DataFrame
+    pandas.DataFrame, or dask.dataframe.DataFrame with `client`
         Columns `schema.DELIVERIES`. ``attrs["coverage"]`` tells how many lines were read, what was understood, and
         what was skipped, by reason.
 
@@ -405,11 +414,16 @@ def read_logs(
     FileNotFoundError
         A path names nothing, or a glob finds nothing.
     ValueError
-        There is no such mail server or time zone, or the key is too short.
+        There is no such mail server or time zone, or the key is too short; with a client also: what was given cannot
+        be sent to its workers.
+    ClusterProblem
+        The cluster cannot do it, for instance because a worker does not see the files.
+    StoreProblem
+        An address cannot be used, or the folder not be written to.
 
     Notes
     -----
-    Interrupted, it raises `KeyboardInterrupt`; `iter_logs` keeps what was read until then.
+    Interrupted, it raises `KeyboardInterrupt`; `iter_logs` keeps what was read until then, and so does `out`.
     """
     return _whole(DELIVERIES, locals())
 
@@ -423,8 +437,10 @@ def read_connections(
     pseudonymise: str | os.PathLike[str] | Pseudonyms | None = None,
     domains_too: bool = False,
     workers: int | None = None,
+    client: Any = None,
+    out: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Any:
     """Read logs into `connections`: one row per outbound connection or TLS attempt that they tell of.
 
     A first MX host whose TLS failed leaves no delivery attempt, only this. The parameters are those of `read_logs`.
@@ -432,20 +448,53 @@ def read_connections(
     return _whole(CONNECTIONS, locals())
 
 
-def _whole(table: Table, options: Mapping[str, Any]) -> pd.DataFrame:
+def _whole(table: Table, options: Mapping[str, Any]) -> Any:
     import pyarrow as pa
 
     options = dict(options)
-    reading = LogReading(options.pop("paths"), (table,), **options)
+    paths, client, out = (options.pop(name, None) for name in ("paths", "client", "out"))
+    if client is not None:
+        return _on_cluster(paths, {table: out}, client, options)[table.name]
+    no_out(out)
+    reading = LogReading(paths, (table,), **options)
     frame = from_arrow(table, pa.concat_tables([part for _table, part in reading]))
     frame.attrs["coverage"] = reading.coverage
     return frame
+
+
+def _on_cluster(
+    paths: Any, outs: Mapping[Table, str | os.PathLike[str] | None], client: Any, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Have the workers of a cluster read these tables; gives Dask frames by the names of the tables."""
+    from rtls_analysis.read.clustered import no_streams, read_on_cluster
+
+    options = dict(options)
+    progress = options.pop("progress", True)
+    sending = log_options(outs, **{**options, "workers": 1})
+    if sending.zone is None:
+        raise ValueError(
+            "the time zone of this machine cannot be told to the workers: name it, as timezone='Europe/Berlin'"
+        )
+    sets = find_log_files(paths)
+    no_streams(sets)
+    return read_on_cluster(
+        client,
+        group_sets(sets),
+        GroupReading,
+        sending,
+        tuple(outs),
+        out={table.name: out for table, out in outs.items() if out is not None},
+        label=" and ".join(table.name for table in outs),
+        progress=progress,
+    )
 
 
 def write_logs(
     paths: LogPath | Iterable[LogPath],
     deliveries: str | os.PathLike[str] | None = None,
     connections: str | os.PathLike[str] | None = None,
+    *,
+    client: Any = None,
     **options: Any,
 ) -> tuple[LogSummary, dict[str, Any]]:
     """Read logs into files, in bounded memory, and sum up.
@@ -455,7 +504,11 @@ def write_logs(
     paths
         As for `read_logs`.
     deliveries, connections
-        Files to write, ending in ``.parquet`` (with the coverage in its metadata), ``.csv`` or ``.jsonl``.
+        Files to write, ending in ``.parquet`` (with the coverage in its metadata), ``.csv`` or ``.jsonl``, or folders
+        for Parquet parts (they end in a slash, or are there already); also at an address, as
+        ``s3://bucket/deliveries.parquet``.
+    client
+        As for `read_logs`; then `deliveries` is needed, and both are folders.
     options
         The other parameters of `read_logs`.
 
@@ -467,14 +520,25 @@ def write_logs(
     Raises
     ------
     StoreProblem
-        A file to write has another ending.
+        A file to write has another ending, or cannot be written.
+    ClusterProblem, ValueError
+        As for `read_logs`.
     """
     from rtls_analysis.read.log_summary import LogSummary
 
+    summary = LogSummary()
+    if client is not None:
+        from rtls_analysis.read.clustered import sum_up
+
+        if deliveries is None:
+            raise ValueError("a cluster writes the deliveries into a folder: give one that all workers see")
+        outs = {DELIVERIES: deliveries} | ({} if connections is None else {CONNECTIONS: connections})
+        frames = _on_cluster(paths, outs, client, options)
+        sum_up(client, deliveries, DELIVERIES, summary)
+        return summary, frames[DELIVERIES.name].attrs["coverage"]
     targets = {DELIVERIES: deliveries, CONNECTIONS: connections}
     tables = (DELIVERIES,) if connections is None else (DELIVERIES, CONNECTIONS)
     reading = LogReading(paths, tables, **options)
-    summary = LogSummary()
     with ExitStack() as stack:
         files = {
             table.name: stack.enter_context(open_output(path, table))
@@ -506,7 +570,8 @@ def _only(mta: MailReader) -> Callable[..., pd.DataFrame]:
         workers: int | None = None,
         progress: bool = True,
     ) -> pd.DataFrame:
-        return _whole(DELIVERIES, {**locals(), "mta": mta})
+        frame: pd.DataFrame = _whole(DELIVERIES, {**locals(), "mta": mta})
+        return frame
 
     read.__name__ = read.__qualname__ = f"read_{mta}"
     read.__doc__ = (

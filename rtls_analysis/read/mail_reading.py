@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.progress import progress_bar
@@ -101,3 +102,38 @@ def whole(reading: MailReading, *, progress: bool) -> pd.DataFrame:
     frame = pd.concat(frames, ignore_index=True)
     frame.attrs["coverage"] = frames[-1].attrs["coverage"]
     return frame
+
+
+def read_mail(
+    client: Any,
+    files: MailFiles,
+    make: Callable[[Any, Any], MailReading],
+    options: Any,
+    table: Table,
+    *,
+    out: str | os.PathLike[str] | None,
+    progress: bool,
+) -> Any:
+    """Have a cluster read these files in groups; `make` begins to read one. Gives a Dask frame."""
+    from rtls_analysis.read.clustered import group_files, read_on_cluster
+
+    frames = read_on_cluster(
+        client,
+        group_files(files.files()),
+        make,
+        options,
+        (table,),
+        out={} if out is None else {table.name: out},
+        label=table.name,
+        progress=progress,
+        problems=files.problems,
+    )
+    return frames[table.name]
+
+
+def no_out(out: object) -> None:
+    """Raise where a folder was given without a cluster that would write it."""
+    if out is not None:
+        raise ValueError(
+            "out= is where a cluster writes the table: give client= too, or use write_logs or write_table"
+        )

@@ -5,17 +5,18 @@ Only headers are read. Each server puts its field on top, so the last one in a h
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.outcomes import Told
 from rtls_analysis.read.mail_coverage import coverage_lines
-from rtls_analysis.read.mail_files import MailFiles, MailPath
+from rtls_analysis.read.mail_files import MailFile, MailFiles, MailPath
 from rtls_analysis.read.mail_parts import cut_header, unify_newlines
-from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, whole
+from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, no_out, read_mail, whole
 from rtls_analysis.schema import HOPS
 from rtls_analysis.standards.received import (
     MAX_FIELD,
@@ -34,22 +35,30 @@ MAX_HOPS = 1000  # of a message; servers refuse one as looping after a hundred (
 
 
 def read_received(
-    paths: MailPath | Iterable[MailPath], *, minimum_tls: str = "TLSv1.2", progress: bool = True
-) -> pd.DataFrame:
+    paths: MailPath | Iterable[MailPath],
+    *,
+    minimum_tls: str = "TLSv1.2",
+    client: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Any:
     """Read the Received fields of messages: one row of `hops` per field, the oldest of a message is hop 1.
 
     Parameters
     ----------
     paths
-        Messages, mbox, Maildir or other folders, globs, open binary files, `-` for standard input; packed or not.
+        Messages, mbox, Maildir or other folders, globs, all of these also at an address, as ``s3://bucket/mail/``;
+        open binary files, `-` for standard input; packed or not.
     minimum_tls
         The lowest TLS version with which a hop could be REQUIRETLS; below ``TLSv1.2`` BCP 195 forbids.
+    client, out
+        A Dask cluster that does it, and the folder for the table: as for `read_dsns`.
     progress
         Whether to show a progress bar.
 
     Returns
     -------
-    pandas.DataFrame
+    pandas.DataFrame, or dask.dataframe.DataFrame with `client`
         Columns `schema.HOPS`. ``attrs["coverage"]`` counts what was read, and what gave no hops, with the reason.
 
     Raises
@@ -65,7 +74,11 @@ def read_received(
     below the first host that one trusts can be forged. A copy that a mailing list or a forwarder sent anew has the
     hops of both ways; what the later ones show says nothing of the earlier.
     """
-    return whole(HopReading(MailFiles(paths), _minimum(minimum_tls)), progress=progress)
+    minimum = _minimum(minimum_tls)
+    if client is not None:
+        return read_mail(client, MailFiles(paths), _hops, minimum, HOPS, out=out, progress=progress)
+    no_out(out)
+    return whole(HopReading(MailFiles(paths), minimum), progress=progress)
 
 
 def iter_received(
@@ -117,6 +130,10 @@ class HopReading(MailReading):
         """The rows that wait."""
         waiting, self._waiting = self._waiting, _Columns()
         return waiting.table()
+
+
+def _hops(files: Sequence[MailFile], minimum_tls: str) -> HopReading:
+    return HopReading(MailFiles.of(files), minimum_tls)
 
 
 # -- one message ----------------------------------------------------------------------------------------------

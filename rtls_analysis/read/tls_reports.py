@@ -9,18 +9,19 @@ from __future__ import annotations
 import binascii
 import hashlib
 import io
+import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.outcomes import TlsOutcome
 from rtls_analysis.read.mail_coverage import coverage_lines, printable
-from rtls_analysis.read.mail_files import MailFiles, MailPath
+from rtls_analysis.read.mail_files import MailFile, MailFiles, MailPath
 from rtls_analysis.read.mail_parts import Part, cut_header, parts, read_fields, unify_newlines
-from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, whole
+from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, no_out, read_mail, whole
 from rtls_analysis.schema import TLS_REPORTS, to_arrow
 from rtls_analysis.standards.tls_report import MAX_BYTES, SumsDiffer, TlsReport, parse_tls_reports
 
@@ -50,20 +51,28 @@ RESULT_TYPES: Mapping[str, TlsOutcome] = {
 """The result types of RFC 8460 §4.3 in our words."""
 
 
-def read_tls_reports(paths: MailPath | Iterable[MailPath], *, progress: bool = True) -> pd.DataFrame:
+def read_tls_reports(
+    paths: MailPath | Iterable[MailPath],
+    *,
+    client: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Any:
     """Read TLS reports: one row of `tls_reports` per failure detail, or per policy without one.
 
     Parameters
     ----------
     paths
-        JSON files, report mails, mbox, Maildir or other folders, globs, open binary files, `-` for standard input;
-        packed or not.
+        JSON files, report mails, mbox, Maildir or other folders, globs, all of these also at an address, as
+        ``s3://bucket/reports/``; open binary files, `-` for standard input; packed or not.
+    client, out
+        A Dask cluster that does it, and the folder for the table: as for `read_dsns`.
     progress
         Whether to show a progress bar.
 
     Returns
     -------
-    pandas.DataFrame
+    pandas.DataFrame, or dask.dataframe.DataFrame with `client`
         Columns `schema.TLS_REPORTS`. ``attrs["coverage"]`` counts what was read, what came twice, and what was no
         report, with the reason.
 
@@ -78,20 +87,29 @@ def read_tls_reports(paths: MailPath | Iterable[MailPath], *, progress: bool = T
     domain and period (RFC 8460 §5.3). What a report says of one domain in several policies all counts; MTA-STS and
     DANE policies of one domain may count the same sessions, so their totals are not to be added.
     """
-    return whole(ReportReading(MailFiles(paths, limit=MAX_BYTES)), progress=progress)
+    files = MailFiles(paths, limit=MAX_BYTES)
+    if client is not None:
+        return read_mail(client, files, _reports, None, TLS_REPORTS, out=out, progress=progress)
+    no_out(out)
+    return whole(ReportReading(files), progress=progress)
+
+
+def _reports(files: Sequence[MailFile], _options: None) -> ReportReading:
+    return ReportReading(MailFiles.of(files, limit=MAX_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
     """What one report says of one domain: what tells it from others, and what it says, as digests.
 
-    `source` and `policies`, the places of its policies, name the rows that came of it; none where it came before.
+    `source` and `policies`, the places of its policies, name the `rows` that came of it; none where it came before.
     """
 
     key: str
     content: str
     source: str = ""
     policies: tuple[int, ...] = ()
+    rows: int = 0
 
 
 class ReportReading(MailReading):
@@ -147,13 +165,60 @@ class ReportReading(MailReading):
             content = _digest(*(report.policies[place] for place in places))
             if (before := self._known.get(key)) is None:
                 self._known[key] = content
-                self.seen.append(Occurrence(key, content, source, tuple(places)))
+                rows = sum(len(report.policies[place].failures) or 1 for place in places)
+                self.seen.append(Occurrence(key, content, source, tuple(places), rows))
                 fresh += places
             else:
                 self.seen.append(Occurrence(key, content))
                 self.counts.count("duplicates")
                 self.counts.count("duplicates_that_differ", before != content)
         return sorted(fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """What several readings had that one before them had.
+
+    `rows` has for each reading the places of policies, by source; those are `row_count` rows.
+    """
+
+    rows: list[dict[str, list[int]]]
+    row_count: int
+    duplicates: int
+    that_differ: int
+
+
+def find_repeats(readings: Sequence[Sequence[Occurrence]]) -> Repeats:
+    """Find what came before in readings that did not know of each other, in their order, as one reading would."""
+    known: dict[str, str] = {}
+    repeats: list[dict[str, list[int]]] = []
+    row_count = duplicates = that_differ = 0
+    for seen in readings:
+        rows: dict[str, list[int]] = {}
+        for one in seen:
+            if (before := known.get(one.key)) is None:
+                known[one.key] = one.content
+                continue
+            duplicates += 1
+            that_differ += before != one.content
+            if one.policies:
+                row_count += one.rows
+                rows.setdefault(one.source, []).extend(one.policies)
+        repeats.append(rows)
+    return Repeats(repeats, row_count, duplicates, that_differ)
+
+
+def without_rows(rows: pa.Table, repeats: Mapping[str, Sequence[int]]) -> pa.Table:
+    """Rows of `tls_reports` but for those of these policies."""
+    import pyarrow as pa
+
+    gone = {
+        (source.encode("utf-8", "backslashreplace").decode(), place)
+        for source, places in repeats.items()
+        for place in places
+    }
+    names = zip(rows["source_file"].to_pylist(), rows["policy_index"].to_pylist(), strict=True)
+    return rows.filter(pa.array([name not in gone for name in names], pa.bool_()))
 
 
 def _digest(*values: object) -> str:
