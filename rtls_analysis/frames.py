@@ -202,9 +202,10 @@ class Cluster:
             function, items, *[[arg] * len(items) for arg in args], pure=False, key=label, batch_size=1000
         )
         try:
-            if shown:
-                progress(futures)
-            wait(futures)
+            with self.client.as_current():  # ours may be nobody's default
+                if shown:
+                    progress(futures)
+                wait(futures)
             self.client.gather([future for future in futures if future.status == "error"])  # raises
         except BaseException as error:
             self.client.cancel(futures, force=True)
