@@ -17,7 +17,11 @@ def hold_port(address: str = "127.0.0.1") -> socket.socket:
     """
     held = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind((address, 0))
+    try:
+        held.bind((address, 0))
+    except OSError:  # this machine has no such address
+        held.close()
+        raise
     return held
 
 

@@ -94,9 +94,14 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "line"), [pytest.param(w, x, id=why) for why, w, x in BAD])
 def test_a_callers_error_is_one_clear_line(
-    run: Callable[..., tuple[int, str, str]], tmp_path: Path, words: list[str], line: str
+    run: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    line: str,
 ) -> None:
     """It says what came and what would do, on standard error; the exit code is 2."""
+    monkeypatch.setattr("rtls_analysis.scanner.resolver._CHECK_SECONDS", 0.3)  # nobody will answer
     names = {"tmp": tmp_path, "empty": tmp_path / "empty", "text": tmp_path / "text", "locked": "/proc/1/mem"}
     (tmp_path / "empty").write_text("\n# nothing but this\n\n")
     (tmp_path / "text").write_text("not = = toml")

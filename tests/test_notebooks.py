@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -100,15 +102,32 @@ def test_published_figures_are_named() -> None:
     assert len([row for row in rows if "new" not in row.split("|")[3]]) >= 6
 
 
-@pytest.mark.timeout(240)
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A place for a kernel's sockets, whose names may not be long, and for what it writes into its user's home."""
+    with tempfile.TemporaryDirectory(prefix="nb-") as folder:
+        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", folder)
+        monkeypatch.setenv("IPYTHONDIR", f"{folder}/ipython")
+        yield f"{folder}/kernel"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_top_to_bottom(path: Path, tmp_path: Path) -> None:
+def test_runs_top_to_bottom(path: Path, tmp_path: Path, sockets: str) -> None:
     """A fresh kernel runs every cell without an error or a warning, and there are pictures."""
     import nbclient
     import nbformat
+    from traitlets.config import Config
 
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    # five TCP ports would be found free here and bound by the kernel, when others may have taken them
+    by_file = Config({"KernelManager": {"transport": "ipc", "ip": sockets}})
+    nbclient.NotebookClient(
+        notebook,
+        timeout=None,  # the test has one
+        startup_timeout=200,
+        resources={"metadata": {"path": str(tmp_path)}},
+        config=by_file,
+    ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     stderr = "".join(output.get("text", "") for output in outputs if output.get("name") == "stderr")

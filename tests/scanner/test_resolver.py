@@ -449,7 +449,11 @@ def test_ids_and_ports_are_hard_to_guess() -> None:
     assert len({query.client[1] for query in asked}) >= 8
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.binary(max_size=80), st.sampled_from(["A", "AAAA", "CNAME", "MX", "TXT", "TLSA"]), st.booleans())
 def test_any_bytes_as_an_answer_end_in_an_answer(tail: bytes, rdtype: str, is_whole: bool) -> None:
     """No bytes from the resolver raise: they are an answer, a denial or a failure."""

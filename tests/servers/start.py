@@ -47,7 +47,7 @@ LOGS = {
     OPEN: "smtpd.log",
     NODE: "smtp-server.log",
 }
-WAIT_SECONDS = 60
+WAIT_SECONDS = 180
 
 
 def _run(argv: Sequence[str | Path], **options: Any) -> str:
