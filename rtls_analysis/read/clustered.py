@@ -9,13 +9,14 @@ there.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import io
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -137,6 +138,29 @@ def hold_group(group: Group, task: Task) -> Done:
     return Done(reading.coverage, rows=kept, seen=getattr(reading, "seen", []))
 
 
+@contextmanager
+def _memory_at_hand() -> Iterator[None]:
+    """Let this process keep some MiB that it has freed, where Dask's nanny has told it to give all back at once.
+
+    Reading frees a MiB at a time, and takes it again: getting it from the kernel each time costs an eighth of the time.
+    """
+    told = os.environ.get("MALLOC_TRIM_THRESHOLD_", "")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if told.isdecimal() else None
+    if mallopt is None:
+        yield
+        return
+    mallopt(_MMAP_THRESHOLD, 4 << 20)
+    mallopt(_TRIM_THRESHOLD, 8 << 20)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_THRESHOLD, 128 << 10)  # as it is by default
+        mallopt(_TRIM_THRESHOLD, int(told))
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
+
+
 def _begin(group: Group, task: Task) -> Reading:
     local = [file for file in _files_in(group.files) if isinstance(file, str)]
     if local and not any(Path(path).exists() for path in local):  # a worker that has come later
@@ -146,11 +170,12 @@ def _begin(group: Group, task: Task) -> Reading:
 
 def _rows_of(reading: Reading) -> Iterator[tuple[str, pa.Table]]:
     is_wanted = this_task()
-    for parts in reading.parts():
-        if not is_wanted():
-            raise NoLongerWanted
-        for table, rows in parts:
-            yield table.name, rows
+    with _memory_at_hand():
+        for parts in reading.parts():
+            if not is_wanted():
+                raise NoLongerWanted
+            for table, rows in parts:
+                yield table.name, rows
 
 
 def _joined(table: Table, parts: Sequence[pa.Table]) -> list[pa.Table]:
