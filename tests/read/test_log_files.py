@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from rtls_analysis.read.log_files import Intake, LogFile, find_log_files, open_log
+from rtls_analysis.read.log_files import Intake, LogFile, find_log_files, group_sets, open_log
 
 
 def _zstd(data: bytes) -> bytes:
@@ -63,6 +63,41 @@ def test_rotated_sets(files: list[str], sets: list[list[str]], tmp_path: Path) -
     )
     backwards = [tmp_path / name for name in reversed(files)]
     assert sorted(names(backwards)) == sorted(sets)
+
+
+@pytest.mark.parametrize(
+    ("files", "groups"),
+    [
+        (["mx01.log", "mx02.log", "mx10.log"], [["mx01.log"], ["mx02.log"], ["mx10.log"]]),
+        (["a-20261101.log", "a-20261102.log.gz", "b-20261101.log"],
+         [["a-20261101.log", "a-20261102.log.gz"], ["b-20261101.log"]]),
+        (["mail.2026-11-01.log", "mail.2026-11-02.log", "mail.log"],
+         [["mail.2026-11-01.log", "mail.2026-11-02.log"], ["mail.log"]]),
+        (["@40000000692fa5c90a1b2c3d.s", "@40000000692fb5c90a1b2c3d.u", "current", "other"],
+         [["@40000000692fa5c90a1b2c3d.s", "@40000000692fb5c90a1b2c3d.u", "current"], ["other"]]),
+        (["MSGTRK2026112409-1.LOG", "MSGTRKMS2026112409-1.LOG", "mail.log", "SEND2026112409-1.LOG"],
+         [["MSGTRK2026112409-1.LOG", "MSGTRKMS2026112409-1.LOG", "SEND2026112409-1.LOG"], ["mail.log"]]),
+        (["tracking.csv", "protocol.csv", "mail.log.1", "mail.log"],
+         [["mail.log.1", "mail.log"], ["protocol.csv", "tracking.csv"]]),
+    ],
+)  # fmt: skip
+def test_groups(files: list[str], groups: list[list[str]], tmp_path: Path) -> None:
+    """Sets that may tell of the same messages are one group; hosts are not, whatever number they have."""
+    for name in files:
+        head = b"\xef\xbb\xbf#Software: Microsoft Exchange Server\r\n" if name.endswith("csv") else b""
+        (tmp_path / name).write_bytes(head)
+    found = group_sets(find_log_files(tmp_path))
+    assert sorted([Path(file.name).name for files in group for file in files] for group in found) == sorted(
+        groups
+    )
+
+
+def test_streams_are_groups_of_their_own() -> None:
+    """What two open files tell is not joined."""
+    assert [len(group) for group in group_sets(find_log_files([io.BytesIO(b"a"), io.BytesIO(b"b")]))] == [
+        1,
+        1,
+    ]
 
 
 def test_pieces_that_count_upwards(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import pickle
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtls_analysis.read.log_files import LogFile
-from rtls_analysis.read.log_time import Clock, first_year, zone_of
+from rtls_analysis.read.log_time import Clock, first_year, zone_of, zone_of_machine
 
 
 def when(clock: Clock, line: str) -> datetime | None:
@@ -198,3 +200,31 @@ def test_a_stream_lies_in_the_past() -> None:
         at = when(clock, f"{month} 20 10:00:00 x")
         assert at is not None
         assert at.year == year
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "UTC", ":Europe/Berlin", "America/St_Johns", "CET-1CEST,M3.5.0,M10.5.0/3", "<+0330>-3:30", "Australia/Lord_Howe", None],
+)  # fmt: skip
+def test_the_zone_of_this_machine(name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be sent elsewhere, and means there what it means here, also in the hour that comes twice."""
+    if name is None:
+        monkeypatch.delenv("TZ", raising=False)
+    else:
+        monkeypatch.setenv("TZ", name)
+    time.tzset()
+    try:
+        zone = pickle.loads(pickle.dumps(zone_of_machine()))
+        assert zone is not None
+        for hours in range(0, 366 * 24, 7):
+            for fold in (0, 1):
+                here = datetime(2026, 1, 1, 0, 30) + timedelta(hours=hours)
+                jumped = (
+                    here.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) != here
+                )
+                if not jumped:  # an hour that never was may be taken for either
+                    there = here.replace(tzinfo=zone, fold=fold)
+                    assert there.astimezone(UTC) == here.replace(fold=fold).astimezone(UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
