@@ -105,6 +105,8 @@ def _warm_up() -> None:
 
 def together(logs: Path, out: Path) -> dict[str, float]:
     """Seconds, rows and the peaks of memory of two workers."""
+    import dask.dataframe  # noqa: F401
+
     as_ever = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "True"}  # which the tests turn off
     with cluster(workers=2, environment=as_ever) as running, running.client() as client:
         idle = client.run(peak)
