@@ -7,7 +7,7 @@ declared schema. Nothing here is imported before it is needed: without a Dask cl
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.schema import TABLES, Table, conform, from_arrow, to_arrow
@@ -33,19 +33,20 @@ def is_dask(frame: object) -> bool:
     return module is not None and isinstance(frame, (module.DataFrame, module.Series))
 
 
-def collected(frame: Frame, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Give a frame as a pandas one; of a Dask frame only these columns are fetched, where they are named.
+def collected(frame: Frame, columns: Sequence[str] | None = None) -> Any:
+    """Give a frame, or a column, as a pandas one; of a Dask frame only these columns are fetched, where they are named.
 
-    Columns that it lacks are left out. What hangs on the frame (``attrs``) comes with it.
+    Columns that it lacks are left out. What hangs on the frame (``attrs``) comes with it. Rows are numbered anew,
+    where their index has no name.
     """
     if not is_dask(frame):
-        local: pd.DataFrame = frame
-        return local
+        return frame
+    whole = frame
     if columns is not None:
-        frame, whole = frame[[name for name in columns if name in frame.columns]], frame
-    else:
-        whole = frame
-    result: pd.DataFrame = frame.compute().reset_index(drop=True)
+        frame = frame[[name for name in columns if name in frame.columns]]
+    result = frame.compute()
+    if result.index.nlevels == 1 and result.index.name is None:
+        result = result.reset_index(drop=True)
     result.attrs = dict(getattr(whole, "attrs", {}))
     return result
 
@@ -54,6 +55,201 @@ def with_attrs(frame: Frame, attrs: Mapping[str, Any]) -> Frame:
     """Hang something on a frame of either kind; Dask's frames have no ``attrs`` of their own."""
     frame.attrs = dict(attrs)
     return frame
+
+
+def mapped(frame: Frame, function: Callable[..., Any], *beside: Frame, **options: Any) -> Frame:
+    """Call a function on a pandas frame, or, when it is computed, on each partition of a Dask one.
+
+    Gives a frame of the same kind. From a frame without rows the function has to make the columns and dtypes that it
+    always gives. Dask frames or columns in `beside` come along partition by partition.
+    """
+    if not is_dask(frame):
+        return function(frame, *beside, **options)
+    empty = function(*(one._meta if is_dask(one) else one for one in (frame, *beside)), **options)
+    return with_attrs(
+        _by_partition(frame, function, *beside, empty=empty, **options), getattr(frame, "attrs", {})
+    )
+
+
+def reduced(
+    frame: Frame,
+    function: Callable[..., pd.DataFrame],
+    *beside: Frame,
+    how: str | Mapping[str, str] = "sum",
+    **options: Any,
+) -> pd.DataFrame:
+    """Sum a frame up: call a function on a pandas frame, or on each partition of a Dask one, where that lies.
+
+    Parameters
+    ----------
+    frame, beside, options
+        What the function gets; Dask frames in `beside` come along partition by partition.
+    function
+        Gives a table of numbers, its index the groups; ordered and without doubles, as ``groupby`` does.
+    how
+        How numbers of the same group in several partitions become one: ``sum``, ``max``, ``min``, or one of these for
+        each column that is not summed.
+
+    Returns
+    -------
+    DataFrame
+        What the function would have given for all rows at once.
+    """
+    if not is_dask(frame):
+        return function(frame, *beside, **options)
+    empty = function(*(one._meta if is_dask(one) else one for one in (frame, *beside)), **options)
+    sums = _by_partition(frame, _boxed, *beside, empty=_box(empty), function=function, options=options)
+    whole = sums.reduction(
+        _joined,
+        aggregate=_joined,
+        combine=_joined,
+        meta=_box(empty),
+        chunk_kwargs={"how": how},
+        aggregate_kwargs={"how": how},
+        combine_kwargs={"how": how},
+    )
+    result: pd.DataFrame = whole.compute()["table"].iloc[0]
+    return result
+
+
+def tallied(frame: Frame, columns: Sequence[str], *, counts: str | None = None) -> pd.DataFrame:
+    """Count equal rows: one row for each combination of values that occurs, and how often it does in `count`.
+
+    Missing values are values here. Where the rows have been counted before, `counts` names the column that says so.
+    """
+    table = reduced(frame, _tally, columns=list(columns), counts=counts)
+    return table.reset_index()
+
+
+def together(frame: Frame, key: Callable[[pd.DataFrame], Any], *, partitions: int | None = None) -> Frame:
+    """Bring rows that belong together into the same partition, in the order they had; a pandas frame stays as it is.
+
+    Parameters
+    ----------
+    frame
+        Columns that are not needed are best left out before: all that stay are sent around.
+    key
+        Gives a whole number for each row of a pandas frame, equal where rows belong together.
+    partitions
+        How many there shall be; as many as there are by default. Two frames brought together by the same keys into as
+        many partitions fit together.
+    """
+    if not is_dask(frame):
+        return frame
+    parts = frame.npartitions if partitions is None else partitions
+    if parts == frame.npartitions == 1:
+        return frame
+    empty = frame._meta
+    numbered = frame.map_partitions(_numbered, key=key, meta=_numbered(empty, key))
+    sent = numbered.shuffle(on=_KEY, npartitions=parts, ignore_index=True)
+    result = _by_partition(sent, _in_place, empty=empty, dtypes=dict(empty.dtypes))
+    return with_attrs(result, getattr(frame, "attrs", {}))
+
+
+def picked(frame: Frame, function: Callable[..., pd.DataFrame], **options: Any) -> pd.DataFrame:
+    """Fetch the rows that a function picks of a frame, such as the few of one message.
+
+    Their index is their place in the whole frame: what was picked several times can be put together in order.
+    """
+    if not is_dask(frame):
+        return function(frame.reset_index(drop=True), **options)
+    empty = _placed(frame._meta)
+    parts = frame.map_partitions(_pick, function=function, options=options, meta=function(empty, **options))
+    result: pd.DataFrame = parts.compute()
+    return result
+
+
+def in_parts(frame: Frame) -> Iterator[pd.DataFrame]:
+    """Give a frame bit by bit: a pandas frame as it is, a Dask one partition by partition."""
+    if not is_dask(frame):
+        yield frame
+        return
+    for part in frame.to_delayed():
+        yield part.compute()
+
+
+def split_like(frame: pd.DataFrame | Frame, other: Frame) -> Frame:
+    """Give a frame as one of the same kind as another one."""
+    if is_dask(frame) or not is_dask(other):
+        return frame if is_dask(other) else collected(frame)
+    import dask
+    import dask.dataframe as dd
+
+    with dask.config.set({"dataframe.convert-string": False}):
+        attrs = {str(name): value for name, value in frame.attrs.items()}
+        return with_attrs(dd.from_pandas(frame.reset_index(drop=True), npartitions=1), attrs)
+
+
+def _by_partition(
+    frame: Frame, call: Callable[..., Any], /, *beside: Frame, empty: Any, **options: Any
+) -> Frame:
+    return frame.map_partitions(
+        call, *beside, meta=empty, align_dataframes=False, enforce_metadata=False, **options
+    )
+
+
+def _box(table: pd.DataFrame) -> pd.DataFrame:
+    """Hold a table in a row, for Dask to carry it whatever its index and dtypes are."""
+    import pandas as pd
+
+    return pd.DataFrame({"table": pd.Series([table], dtype=object)})
+
+
+def _boxed(*frames: pd.DataFrame, function: Callable[..., Any], options: Mapping[str, Any]) -> pd.DataFrame:
+    return _box(function(*frames, **options))
+
+
+def _joined(boxes: pd.DataFrame, how: str | Mapping[str, str]) -> pd.DataFrame:
+    """Make one table of several, group by group."""
+    import pandas as pd
+
+    tables = list(boxes["table"])
+    filled = [table for table in tables if len(table)]
+    if len(filled) < 2:
+        return _box((filled or tables)[0])
+    keys = list(filled[0].index.names)
+    columns = list(filled[0].columns)
+    rows = pd.concat([table.reset_index() for table in filled], ignore_index=True)
+    ways: Any = how if isinstance(how, str) else {name: how.get(name, "sum") for name in columns}
+    return _box(rows.groupby(keys, observed=True, dropna=False)[columns].agg(ways))
+
+
+def _tally(frame: pd.DataFrame, columns: list[str], counts: str | None) -> pd.DataFrame:
+    groups = frame.groupby(columns, observed=True, dropna=False)
+    sizes = groups.size() if counts is None else groups[counts].sum()
+    return sizes.astype("int64").rename("count").to_frame()
+
+
+_KEY, _PLACE = "_key", "_place"
+_ROWS_OF_PARTITION = 1 << 40
+
+
+def _numbered(
+    frame: pd.DataFrame, key: Callable[[pd.DataFrame], Any], partition_info: Any = None
+) -> pd.DataFrame:
+    return _placed(frame, partition_info).reset_index(names=_PLACE).assign(**{_KEY: key(frame).to_numpy()})
+
+
+def _placed(frame: pd.DataFrame, partition_info: Any = None) -> pd.DataFrame:
+    """Number the rows of a partition by their place in the whole frame."""
+    import pandas as pd
+
+    begin = _ROWS_OF_PARTITION * (partition_info["number"] if partition_info else 0)
+    return frame.set_axis(pd.RangeIndex(begin, begin + len(frame)))
+
+
+def _in_place(frame: pd.DataFrame, dtypes: Mapping[str, Any]) -> pd.DataFrame:
+    rows = frame.sort_values(_PLACE, ignore_index=True)[list(dtypes)]
+    return rows.astype({name: dtype for name, dtype in dtypes.items() if rows[name].dtype != dtype})
+
+
+def _pick(
+    frame: pd.DataFrame,
+    function: Callable[..., pd.DataFrame],
+    options: Mapping[str, Any],
+    partition_info: Any = None,
+) -> pd.DataFrame:
+    return function(_placed(frame, partition_info), **options)
 
 
 def meta(table: Table, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.analysis.declared import declared
+from rtls_analysis.frames import Frame, mapped
 from rtls_analysis.providers import provider_of
 
 if TYPE_CHECKING:
@@ -22,12 +24,12 @@ RANK_BIN = 10_000
 
 
 def cohorts(
-    frame: pd.DataFrame,
+    frame: Frame,
     *,
     populations: Mapping[str, Collection[str]] | None = None,
     rank_edges: Sequence[int] = RANK_EDGES,
     rank_bin: int = RANK_BIN,
-) -> pd.DataFrame:
+) -> Frame:
     """Put each row of a table into its groups.
 
     Parameters
@@ -46,7 +48,7 @@ def cohorts(
     DataFrame
         The same rows with those of these columns that can be had: `population`, `rank_band` (ordered words),
         `rank_bin` (the first rank of the bin), `tld` of the domain, `provider` of the MX host, `family` of the
-        address.
+        address. Of a Dask frame a Dask frame; with `populations` its rows are in the order of the partitions.
 
     Examples
     --------
@@ -55,6 +57,17 @@ def cohorts(
     >>> cohorts(domains, populations={"top": ["a.se"]})[["domain", "population", "rank_band", "tld"]].values.tolist()
     [['a.se', 'top', '1-1,000', 'se'], ['b.org', '(none)', '10,001-100,000', 'org']]
     """
+    return mapped(
+        declared(frame), _cohorts, populations=populations, rank_edges=rank_edges, rank_bin=rank_bin
+    )
+
+
+def _cohorts(
+    frame: pd.DataFrame,
+    populations: Mapping[str, Collection[str]] | None = None,
+    rank_edges: Sequence[int] = RANK_EDGES,
+    rank_bin: int = RANK_BIN,
+) -> pd.DataFrame:
     import pandas as pd
 
     if populations is not None:
@@ -126,7 +139,7 @@ _DERIVED = {
 def _mapped(values: pd.Series[Any], function: Any) -> pd.Series[Any]:
     """Apply a function to each distinct text of a column; missing stays missing."""
     held = {value: function(value) for value in values.dropna().unique() if value != ""}
-    return values.map(held)
+    return values.map(held).astype("str")
 
 
 # -- what the rows of a table are ----------------------------------------------------------------------------
@@ -164,6 +177,14 @@ def group_labels(frame: pd.DataFrame, by: str | Sequence[str] | pd.Series[Any] |
     """Give each row its labels: a column per grouping, the index that of a fresh range; missing is ``(none)``."""
     import pandas as pd
 
+    labels = row_labels(frame, by)
+    return pd.DataFrame({name: named(labels[name]) for name in labels.columns})
+
+
+def row_labels(frame: pd.DataFrame, by: str | Sequence[str] | pd.Series[Any] | None) -> pd.DataFrame:
+    """Give each row its labels as `group_labels` does, but those that are missing without a name."""
+    import pandas as pd
+
     if by is None:
         return pd.DataFrame({"group": pd.Categorical(["all"] * len(frame), categories=["all"])})
     wanted = [by] if isinstance(by, (str, pd.Series)) else list(by)
@@ -171,20 +192,18 @@ def group_labels(frame: pd.DataFrame, by: str | Sequence[str] | pd.Series[Any] |
     derived: pd.DataFrame | None = None
     for item in wanted:
         if isinstance(item, str) and item not in frame.columns:
-            derived = cohorts(frame) if derived is None else derived
+            derived = _cohorts(frame) if derived is None else derived
             if item not in derived.columns:
                 known = ", ".join(map(str, derived.columns))
                 raise ValueError(f"no column {item!r} to group by; there are {known}")
             labels = derived[item]
         else:
             labels = row_values(frame, item)
-        columns[str(labels.name if labels.name is not None else "group")] = _named(
-            labels.reset_index(drop=True)
-        )
+        columns[str(labels.name if labels.name is not None else "group")] = labels.reset_index(drop=True)
     return pd.DataFrame(columns)
 
 
-def _named(labels: pd.Series[Any]) -> pd.Series[Any]:
+def named(labels: pd.Series[Any]) -> pd.Series[Any]:
     """Name what has no label, and keep the order of what has one."""
     import pandas as pd
     from pandas.api.types import is_numeric_dtype

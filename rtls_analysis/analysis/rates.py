@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rtls_analysis.analysis.cohorts import NO_GROUP, group_labels, row_values, unit_of
+from rtls_analysis.analysis.cohorts import NO_GROUP, named, row_labels, row_values, unit_of
+from rtls_analysis.analysis.declared import declared
 from rtls_analysis.analysis.intervals import CONFIDENCE, cluster_spread, difference, wilson
 from rtls_analysis.analysis.words import Answers, Said, answers
+from rtls_analysis.frames import Frame, collected, is_dask, mapped, tallied
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +46,7 @@ class ArtefactWarning(UserWarning):
 
 
 def rates(
-    frame: pd.DataFrame,
+    frame: Frame,
     *,
     of: str,
     by: str | Sequence[str] | pd.Series[Any] | None = None,
@@ -54,6 +56,7 @@ def rates(
     unit: str | None = None,
     weights: str | pd.Series[Any] | None = None,
     clusters: str | pd.Series[Any] | None = None,
+    counts: str | None = None,
     confidence: float = CONFIDENCE,
     minimum: int = MINIMUM,
 ) -> pd.DataFrame:
@@ -62,7 +65,7 @@ def rates(
     Parameters
     ----------
     frame
-        Any table: one row is one trial.
+        Any table: one row is one trial. Equal rows of a Dask frame are counted where they lie.
     of
         The column that answers. Flags answer by themselves, words by their vocabulary
         (`rtls_analysis.analysis.words`): for a `DomainShare` both ``all`` and ``some`` are a yes, which is the rule
@@ -81,6 +84,8 @@ def rates(
     clusters
         Column, or a Series, of what decides for several rows at once, such as ``provider``; a row without one
         stands alone.
+    counts
+        Column that tells for how many trials a row stands, in a table of which equal rows were counted before.
     confidence
         Of the intervals.
     minimum
@@ -115,9 +120,16 @@ def rates(
     group
     all            2            3  domain            0.5            0.75
     """
+    import pandas as pd
+
     if of not in frame.columns:
         raise ValueError(f"no column {of!r} to count; there are {', '.join(map(str, frame.columns))}")
-    told = answers(frame[of], yes, unknown, not_tested)
+    given = _Given(by, weights, clusters)
+    asked = mapped(given.columns_in(declared(frame)), _asked, of=of, given=given, counts=counts)
+    if is_dask(frame):
+        asked = tallied(asked, [name for name in asked.columns if name != _COUNT], counts=_COUNT)
+    rows = asked.pop(_COUNT).to_numpy()
+    told = answers(asked.pop(_OF).rename(of), yes, unknown, not_tested)
     if unit is None and (unit := unit_of(frame)) is None:
         warnings.warn(
             "what one row is cannot be told from its columns, and the same data gives other rates by other units;"
@@ -126,14 +138,18 @@ def rates(
             stacklevel=2,
         )
         unit = "row"
-    if artefact := untested(told, of):
+    if artefact := untested(told, of, rows):
         warnings.warn(artefact, ArtefactWarning, stacklevel=2)
+
+    labels = [name for name in asked.columns if name not in (_WEIGHT, _CLUSTER)]
+    keys = pd.DataFrame({name: named(asked[label]) for name, label in zip(given.names, labels, strict=True)})
     table = _rates(
         told,
-        keys=group_labels(frame, by),
+        keys=keys,
         by_group=by is not None,
-        weights=None if weights is None else _weights(frame, weights),
-        clusters=None if clusters is None else _clusters(frame, clusters),
+        rows=rows,
+        weights=None if weights is None else asked[_WEIGHT].to_numpy(),
+        clusters=None if clusters is None else _clusters(asked[_CLUSTER]),
         confidence=confidence,
     )
     table.insert(2, "unit", unit)
@@ -142,12 +158,86 @@ def rates(
     return table
 
 
-def untested(told: Answers, of: str) -> str:
-    """Say that a share of 0 % would be no finding, where nothing is a yes and most was not tested."""
-    skipped, yes, no = (int(told.where(what).sum()) for what in (Said.NOT_TESTED, Said.YES, Said.NO))
+_OF, _BY, _COUNT, _WEIGHT, _CLUSTER = "of", "by", "count", "weight", "cluster"
+
+
+class _Given:
+    """What a caller groups, weighs and clusters by: names of columns, or Series, which may be Dask's."""
+
+    def __init__(self, by: Any, weights: Any, clusters: Any) -> None:
+        import pandas as pd
+
+        one = isinstance(by, (str, pd.Series)) or is_dask(by)
+        self.by: list[Any] | None = None if by is None else [by] if one else list(by)
+        self.weights = weights
+        self.clusters = clusters
+        self.names = (
+            ["group"] if by is None else list(dict.fromkeys(_label_of(item) for item in self.by or ()))
+        )
+
+    def columns_in(self, frame: Frame) -> Frame:
+        """Put Series of Dask's into the frame that they belong to, as columns; from then on they are names."""
+        added: dict[str, Any] = {}
+
+        def placed(item: Any, name: str) -> Any:
+            if is_dask(item) and is_dask(frame):
+                added[name] = item
+                return name
+            return _by_domain(collected(item)) if is_dask(frame) else collected(item)
+
+        if self.by is not None:
+            self.by = [placed(item, f"_by_{number}") for number, item in enumerate(self.by)]
+        self.weights = placed(self.weights, "_weights")
+        self.clusters = placed(self.clusters, "_clusters")
+        return frame.assign(**added) if added else frame
+
+
+def _label_of(item: Any) -> str:
+    name = item if isinstance(item, str) else item.name
+    return "group" if name is None else str(name)
+
+
+def _by_domain(values: Any) -> Any:
+    """Refuse a Series that is of the rows of a Dask frame: these have no index to find them by."""
+    import pandas as pd
+    from pandas.api.types import is_numeric_dtype
+
+    if isinstance(values, pd.Series) and is_numeric_dtype(values.index.dtype):
+        raise ValueError(
+            "a Series of the rows of a Dask frame has to be a Dask one; else give one value for each domain"
+        )
+    return values
+
+
+def _asked(frame: pd.DataFrame, *, of: str, given: _Given, counts: str | None) -> pd.DataFrame:
+    """Give what has to be known of each row: what it answers, its labels, weight and cluster, and how many it is."""
+    import pandas as pd
+
+    labels = row_labels(frame, given.by)
+    columns: dict[str, Any] = {_OF: frame[of].reset_index(drop=True)}
+    columns |= {f"{_BY} {number}": labels[name] for number, name in enumerate(labels.columns)}
+    if given.weights is not None:
+        columns[_WEIGHT] = _weights(frame, given.weights)
+    if given.clusters is not None:
+        columns[_CLUSTER] = row_labels(frame, given.clusters).iloc[:, 0]
+    columns[_COUNT] = 1 if counts is None else frame[counts].to_numpy(dtype="int64")
+    return pd.DataFrame(columns)
+
+
+def untested(told: Answers, of: str, rows: npt.NDArray[np.int64] | None = None) -> str:
+    """Say that a share of 0 % would be no finding, where nothing is a yes and most was not tested.
+
+    `rows` tells how many there are of each.
+    """
+    import numpy as np
+
+    each = np.ones(len(told.said), dtype=np.int64) if rows is None else rows
+    skipped, yes, no = (int(each[told.where(what)].sum()) for what in (Said.NOT_TESTED, Said.YES, Said.NO))
     if yes or not skipped or skipped < no:
         return ""
-    return f"{of} was not tested in {skipped:,} of {len(told.said):,} rows: a share of 0 % is no finding here"
+    return (
+        f"{of} was not tested in {skipped:,} of {int(each.sum()):,} rows: a share of 0 % is no finding here"
+    )
 
 
 def _rates(
@@ -155,8 +245,9 @@ def _rates(
     *,
     keys: pd.DataFrame,
     by_group: bool,
+    rows: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float64] | None,
-    clusters: pd.Series[Any] | None,
+    clusters: pd.DataFrame | None,
     confidence: float,
 ) -> pd.DataFrame:
     import numpy as np
@@ -166,14 +257,14 @@ def _rates(
     weight = np.ones(len(is_yes)) if weights is None else weights
     parts = pd.DataFrame(
         {
-            "numerator": weight * is_yes,
-            "denominator": weight * is_trial,
-            "open": weight * told.where(Said.UNKNOWN),
-            "squares": weight**2 * is_trial,
-            "trials": is_trial.astype("int64"),
-            "unknown": told.where(Said.UNKNOWN).astype("int64"),
-            "not_tested": told.where(Said.NOT_TESTED).astype("int64"),
-            "not_applicable": told.where(Said.NOT_APPLICABLE).astype("int64"),
+            "numerator": rows * weight * is_yes,
+            "denominator": rows * weight * is_trial,
+            "open": rows * weight * told.where(Said.UNKNOWN),
+            "squares": rows * weight**2 * is_trial,
+            "trials": rows * is_trial,
+            "unknown": rows * told.where(Said.UNKNOWN),
+            "not_tested": rows * told.where(Said.NOT_TESTED),
+            "not_applicable": rows * told.where(Said.NOT_APPLICABLE),
         }
     )
     labels = [keys[name] for name in keys.columns]
@@ -185,7 +276,11 @@ def _rates(
         bounds = yes / (tested + is_open), (yes + is_open) / (tested + is_open)
     extra = {"effective_trials": effective}
     if clusters is not None:
-        sums = parts.groupby([*labels, clusters], observed=True)[["numerator", "denominator", "trials"]].sum()
+        alone = clusters["is_alone"].to_numpy()
+        equal = np.where(alone, rows, 1)  # rows that stand alone are as many clusters
+        sizes = parts[["numerator", "denominator"]].div(equal, axis=0).assign(equal=equal)
+        by_cluster = sizes.groupby([*labels, clusters["cluster"]], observed=True)
+        sums = by_cluster.agg({"numerator": "sum", "denominator": "sum", "equal": "max"})
         extra = _over_clusters(sums, table, rate)
         effective = extra["effective_trials"]
     low, high = wilson(rate * effective, effective, confidence=confidence)
@@ -210,15 +305,19 @@ def _rates(
 def _over_clusters(
     sums: pd.DataFrame, table: pd.DataFrame, rate: npt.NDArray[np.float64]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Sum up the clusters of each group of a table; `sums` has a row for each group and cluster."""
+    """Sum up the clusters of each group of a table.
+
+    `sums` has a row for each group and cluster, and how many there are that are `equal`.
+    """
     import numpy as np
     import pandas as pd
 
     sums = sums[sums["denominator"] > 0].droplevel(-1)
     group = table.index.get_indexer(sums.index)
-    y, m = sums["numerator"].to_numpy(), sums["denominator"].to_numpy()
+    y, m, equal = (sums[name].to_numpy() for name in ("numerator", "denominator", "equal"))
+    squares = (y - rate[group] * m) ** 2
     of_group = (
-        pd.DataFrame({"squares": (y - rate[group] * m) ** 2, "m": m, "m2": m * m, "clusters": 1})
+        pd.DataFrame({"squares": equal * squares, "m": equal * m, "m2": equal * m * m, "clusters": equal})
         .groupby(group)
         .sum()
         .reindex(range(len(table)), fill_value=0)
@@ -248,16 +347,16 @@ def _weights(frame: pd.DataFrame, weights: str | pd.Series[Any]) -> npt.NDArray[
     return np.nan_to_num(values, nan=0.0, posinf=0.0)
 
 
-def _clusters(frame: pd.DataFrame, clusters: str | pd.Series[Any]) -> pd.Series[Any]:
-    """Number each row's cluster; a row without one is a cluster of its own."""
+def _clusters(labels: pd.Series[Any]) -> pd.DataFrame:
+    """Number each row's cluster; a row without one is a cluster of its own, and `is_alone`."""
     import numpy as np
     import pandas as pd
 
-    labels = group_labels(frame, clusters).iloc[:, 0].astype(object)
+    labels = labels.astype(object)
     codes, _found = pd.factorize(labels)
-    alone = (labels == NO_GROUP).to_numpy()
+    alone = (labels.isna() | (labels == NO_GROUP)).to_numpy()
     codes[alone] = -1 - np.arange(int(alone.sum()))
-    return pd.Series(codes, name="cluster")
+    return pd.DataFrame({"cluster": codes, "is_alone": alone})
 
 
 def _in_order(table: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
@@ -282,7 +381,7 @@ def _in_order(table: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(by, kind="stable").set_index(names)[list(table.columns)]
 
 
-def with_rates(counts: pd.DataFrame, *, unit: str, confidence: float = CONFIDENCE) -> pd.DataFrame:
+def with_rates(counts: Frame, *, unit: str, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """Complete counts to a table of rates.
 
     `counts` has `numerator` and `trials`, and, where there are such rows, `unknown`, `not_tested` and
@@ -290,6 +389,7 @@ def with_rates(counts: pd.DataFrame, *, unit: str, confidence: float = CONFIDENC
     """
     import pandas as pd
 
+    counts = collected(counts)
     zero = pd.Series(0, index=counts.index, dtype="int64")
     numerator, trials = counts["numerator"].astype("int64"), counts["trials"].astype("int64")
     others = {
@@ -315,12 +415,12 @@ def with_rates(counts: pd.DataFrame, *, unit: str, confidence: float = CONFIDENC
         index=counts.index,
     )
     more = [name for name in counts.columns if name not in table.columns]
-    table = pd.concat([table, counts[more]], axis=1)
-    table.attrs = {"confidence": confidence, "minimum": MINIMUM}
-    return table
+    whole: pd.DataFrame = pd.concat([table, counts[more]], axis=1)
+    whole.attrs = {"confidence": confidence, "minimum": MINIMUM}
+    return whole
 
 
-def differences(table: pd.DataFrame, *, against: Any) -> pd.DataFrame:
+def differences(table: Frame, *, against: Any) -> pd.DataFrame:
     """Compare each group of a table of `rates` with one of them.
 
     Parameters
@@ -353,6 +453,7 @@ def differences(table: pd.DataFrame, *, against: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
+    table = collected(table)
     is_base = table.index == against
     if not is_base.any():
         raise ValueError(f"no group {against!r}; there are {', '.join(map(str, table.index))}")
