@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -259,15 +260,13 @@ class _Wanted:
 
 def _look(wanted: _Wanted) -> str:
     """Whether this process sees what it must; gives what is wrong, or nothing."""
-    import rtls_analysis
-
-    if rtls_analysis.__version__ != wanted.version:
-        return f"has rtls_analysis {rtls_analysis.__version__}, not {wanted.version}: install the same"
+    if (own := version("rtls_analysis")) != wanted.version:
+        return f"has rtls_analysis {own}, not {wanted.version}: install the same"
     for path in wanted.paths:
         if not Path(path).exists():
             return _NOT_SEEN.format(path)
     for path, head in wanted.heads.items():
-        if (own := _head_of(path)) and own != head:
+        if (begins := _head_of(path)) and begins != head:
             return f"has another file at {path}; {_SHARE}"
     for file in wanted.remote:
         if not file.is_there():
@@ -489,14 +488,12 @@ def _check(
     cluster: Cluster, files: Sequence[str | RemoteFile], folders: Mapping[str, Folder], run: str
 ) -> None:
     """Ask each worker whether it sees all files and folders."""
-    import rtls_analysis
-
     paths = tuple(file for file in files if isinstance(file, str))
     remote = {type(file.filesystem): file for file in files if isinstance(file, RemoteFile)}
     every = max(1, len(paths) // HEADS)
     token = f"{GROUP_NOTE}seen-{run}"
     wanted = _Wanted(
-        rtls_analysis.__version__,
+        version("rtls_analysis"),
         paths[:: max(1, len(paths) // LOOKED_FOR)],
         {path: head for path in paths[::every] if (head := _head_of(path))},
         tuple(remote.values()),

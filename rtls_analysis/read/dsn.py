@@ -28,7 +28,7 @@ def read_dsns(
     client: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> Any:
+) -> pd.DataFrame:
     """Read bounces, delay and success notices: one row of `bounces` per recipient.
 
     Parameters

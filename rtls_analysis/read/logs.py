@@ -370,7 +370,7 @@ def read_logs(
     client: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> Any:
+) -> pd.DataFrame:
     """Read logs of any mail servers, also of several in one file: one row of `deliveries` per attempt and recipient.
 
     Parameters
@@ -440,7 +440,7 @@ def read_connections(
     client: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> Any:
+) -> pd.DataFrame:
     """Read logs into `connections`: one row per outbound connection or TLS attempt that they tell of.
 
     A first MX host whose TLS failed leaves no delivery attempt, only this. The parameters are those of `read_logs`.
@@ -448,13 +448,14 @@ def read_connections(
     return _whole(CONNECTIONS, locals())
 
 
-def _whole(table: Table, options: Mapping[str, Any]) -> Any:
+def _whole(table: Table, options: Mapping[str, Any]) -> pd.DataFrame:
     import pyarrow as pa
 
     options = dict(options)
     paths, client, out = (options.pop(name, None) for name in ("paths", "client", "out"))
     if client is not None:
-        return _on_cluster(paths, {table: out}, client, options)[table.name]
+        frame: pd.DataFrame = _on_cluster(paths, {table: out}, client, options)[table.name]  # a Dask one
+        return frame
     no_out(out)
     reading = LogReading(paths, (table,), **options)
     frame = from_arrow(table, pa.concat_tables([part for _table, part in reading]))
@@ -570,8 +571,7 @@ def _only(mta: MailReader) -> Callable[..., pd.DataFrame]:
         workers: int | None = None,
         progress: bool = True,
     ) -> pd.DataFrame:
-        frame: pd.DataFrame = _whole(DELIVERIES, {**locals(), "mta": mta})
-        return frame
+        return _whole(DELIVERIES, {**locals(), "mta": mta})
 
     read.__name__ = read.__qualname__ = f"read_{mta}"
     read.__doc__ = (

@@ -113,7 +113,7 @@ def read_mail(
     *,
     out: str | os.PathLike[str] | None,
     progress: bool,
-) -> Any:
+) -> pd.DataFrame:
     """Have a cluster read these files in groups; `make` begins to read one. Gives a Dask frame."""
     from rtls_analysis.read.clustered import group_files, read_on_cluster
 
@@ -128,7 +128,8 @@ def read_mail(
         progress=progress,
         problems=files.problems,
     )
-    return frames[table.name]
+    frame: pd.DataFrame = frames[table.name]  # a Dask one
+    return frame
 
 
 def no_out(out: object) -> None:

@@ -41,7 +41,7 @@ def read_received(
     client: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> Any:
+) -> pd.DataFrame:
     """Read the Received fields of messages: one row of `hops` per field, the oldest of a message is hop 1.
 
     Parameters

@@ -57,7 +57,7 @@ def read_tls_reports(
     client: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> Any:
+) -> pd.DataFrame:
     """Read TLS reports: one row of `tls_reports` per failure detail, or per policy without one.
 
     Parameters
