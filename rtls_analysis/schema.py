@@ -699,8 +699,7 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
                 values = values.astype(object)
             data[column.name] = values.astype(column.dtype)
         else:
-            missing = float("nan") if column.kind is Kind.SECONDS else pd.NA
-            data[column.name] = pd.Series(missing, index=frame.index, dtype=object).astype(column.dtype)
+            data[column.name] = pd.Series(dtype=column.dtype).reindex(frame.index)
     data.update({str(name): frame[name] for name in frame.columns if name not in table.by_name})
     result = pd.DataFrame(data, index=frame.index)
     result.attrs = dict(frame.attrs)
