@@ -390,9 +390,10 @@ class Cluster:
     ) -> list[Any]:
         """Call a function for each item, one task each; gives the futures, done, in the order of the items.
 
-        Dask's own progress bar is what is shown. An interrupt takes back what has not begun.
+        Dask's own progress bar is what is shown, in a notebook or on a terminal. An interrupt takes back what has not
+        been done.
         """
-        from distributed import KilledWorker, progress, wait
+        from distributed import KilledWorker, wait
 
         futures = self.client.map(
             function, items, *[[arg] * len(items) for arg in args], pure=False, key=label, batch_size=1000
@@ -400,7 +401,7 @@ class Cluster:
         try:
             with self.client.as_current():  # ours may be nobody's default
                 if shown:
-                    progress(futures)
+                    _show_progress(futures)
                 wait(futures)
             self.client.gather([future for future in futures if future.status == "error"])  # raises
         except BaseException as error:
@@ -431,6 +432,22 @@ class Cluster:
 
 
 _CONNECT_SECONDS = 10
+
+
+def _show_progress(futures: Sequence[Any]) -> None:
+    """Show Dask's progress bar, in the notebook's form where there is one, else as text on a terminal."""
+    from distributed import progress
+    from distributed.utils import is_kernel
+
+    if is_kernel():
+        try:
+            from IPython.display import display
+
+            display(progress(futures))
+        except ImportError:  # without ipywidgets there is nothing to see but the dashboard
+            return
+    elif sys.stdout.isatty():
+        progress(futures)
 
 
 def tell(topic: str, word: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -199,13 +200,22 @@ def test_by_command_and_address(dask: Running, logs: Path, tmp_path: Path) -> No
     pd.testing.assert_frame_equal(rtls.read_table(one), rtls.read_table(tmp_path / "alone.parquet"))
 
 
-def test_progress_is_that_of_dask(dask: Running, logs: Path, tmp_path: Path, capfd: Any) -> None:
-    """It is shown unless turned off."""
-    for shown in (True, False):
-        with dask.client() as client:
-            rtls.read_logs(logs / "mx0", client=client, out=tmp_path / "out", **{**UTC, "progress": shown})
-        told = capfd.readouterr()
-        assert ("Completed" in told.out) == shown
+def test_progress_is_that_of_dask(
+    dask: Running, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is shown on a terminal, unless turned off, and not in a file."""
+    told = {}
+    for terminal in (True, False):
+        for shown in (True, False):
+            output = io.StringIO()
+            monkeypatch.setattr(output, "isatty", lambda terminal=terminal: terminal)
+            with dask.client() as client, redirect_stdout(output):
+                rtls.read_logs(
+                    logs / "mx0", client=client, out=tmp_path / "out", **{**UTC, "progress": shown}
+                )
+            told[terminal, shown] = output.getvalue()
+    assert "Completed" in told.pop((True, True))
+    assert set(told.values()) == {""}
 
 
 # -- S3 -------------------------------------------------------------------------------------------------------
