@@ -441,9 +441,10 @@ def _show_progress(futures: Sequence[Any]) -> None:
 
     if is_kernel():
         try:
-            from IPython.display import display
+            import IPython.display
 
-            display(progress(futures))
+            show: Any = IPython.display.display
+            show(progress(futures))
         except ImportError:  # without ipywidgets there is nothing to see but the dashboard
             return
     elif sys.stdout.isatty():
@@ -473,3 +474,11 @@ def this_task() -> Callable[[], bool]:
         return is_alive and task is not None and task.state in ("executing", "long-running")
 
     return is_wanted
+
+
+def given_back() -> Exception:
+    """Within a task that is no longer wanted, or no longer here: what to raise, so that another worker may do it."""
+    from distributed import Reschedule
+
+    problem: Exception = Reschedule()
+    return problem

@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rtls_analysis.addresses import Folder, RemoteFile
-from rtls_analysis.frames import Cluster, ClusterProblem, Frame, from_arrow_futures, this_task, with_attrs
+from rtls_analysis.frames import (
+    Cluster,
+    ClusterProblem,
+    Frame,
+    from_arrow_futures,
+    given_back,
+    this_task,
+    with_attrs,
+)
 from rtls_analysis.read.coverage import merge
 from rtls_analysis.read.log_files import LogFile
 from rtls_analysis.read.mail_files import MailFile, size_of
@@ -33,6 +41,7 @@ from rtls_analysis.store import StoreProblem
 from rtls_analysis.table_files import (
     COVERAGE,
     GROUP_NOTE,
+    ROWS_PER_PART,
     PartsWriter,
     clear_folder,
     finish_folder,
@@ -61,10 +70,6 @@ class Reading(Protocol):
 
     def parts(self) -> Iterator[list[tuple[Table, pa.Table]]]:
         """Read on, a bit at a time: tables and rows."""
-
-
-class NoLongerWanted(Exception):
-    """The one who asked has taken the task back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,7 @@ def _rows_of(reading: Reading) -> Iterator[tuple[str, pa.Table]]:
     with _memory_at_hand():
         for parts in reading.parts():
             if not is_wanted():
-                raise NoLongerWanted
+                raise given_back()
             for table, rows in parts:
                 yield table.name, rows
 
@@ -182,8 +187,6 @@ def _rows_of(reading: Reading) -> Iterator[tuple[str, pa.Table]]:
 def _joined(table: Table, parts: Sequence[pa.Table]) -> list[pa.Table]:
     """Parts put together to partitions of a useful size."""
     import pyarrow as pa
-
-    from rtls_analysis.table_files import ROWS_PER_PART
 
     joined: list[list[pa.Table]] = [[]]
     for part in parts:

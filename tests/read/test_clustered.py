@@ -418,6 +418,26 @@ def busy_threads(dask_worker: Any) -> int:
     return len(dask_worker.active_threads)
 
 
+def test_a_worker_that_is_retired(large: Path, tmp_path: Path) -> None:
+    """One that is asked to end in the middle of a group gives it back; nothing is missing or twice."""
+    out = tmp_path / "out"
+    alone = rtls.read_logs(large, **UTC)
+    with cluster(workers=2) as running, running.client() as client:
+
+        def retire() -> None:
+            wait_for_notes(out, 1)
+            with running.client() as other:
+                (first, *_) = other.processing()
+                other.retire_workers([first], close_workers=True)
+
+        thread = threading.Thread(target=retire)
+        thread.start()
+        frame = rtls.read_logs(large, client=client, out=out, **UTC)
+        thread.join()
+        assert len(client.processing()) == 1
+        assert_same(frame, alone, DELIVERIES)
+
+
 def test_a_worker_that_is_killed(large: Path, tmp_path: Path) -> None:
     """Its group is read again, those that were done are not; no row is missing or twice."""
     out = tmp_path / "out"
