@@ -226,6 +226,7 @@ class VerifiedBy(StrEnum):
     IMPLICIT_MX = "implicit_mx"  # no MX record to forge, and a certificate of a trusted CA
 
 
+_SEEN_FROM = "name of the place it was seen from"
 _REQUIRETLS_SHARE = "no obstacle on the way of a REQUIRETLS message, under the scan's rules"
 
 DOMAINS = Table(
@@ -279,8 +280,9 @@ DOMAINS = Table(
         _list("obstacles", "all obstacles found at any of its addresses", verdict=True),
         _text("detail", "reasons in words"),
         _time("scanned_at", "when the domain's own lookups were done"),
+        _text("vantage", f"{_SEEN_FROM}; missing where that was more than one"),
     ),
-    ("domain",),
+    ("vantage", "domain"),
 )
 
 QUESTIONS = tuple(column.name for column in DOMAINS.columns if column.words is DomainShare)
@@ -302,8 +304,9 @@ MX = Table(
         _word("obstacle", Obstacle, "what stops a REQUIRETLS message first", verdict=True),
         _list("obstacles", "all obstacles found at any of its addresses", verdict=True),
         _text("provider", "registrable domain of the host, through the alias map"),
+        _text("vantage", f"{_SEEN_FROM}; missing where that was more than one"),
     ),
-    ("domain", "mx_host"),
+    ("vantage", "domain", "mx_host"),
 )
 
 HOSTS = Table(
@@ -323,13 +326,14 @@ HOSTS = Table(
         _text("provider", "registrable domain of the host, through the alias map"),
         _text("detail", "reasons in words"),
         _time("resolved_at", "when its lookups were done"),
+        _text("vantage", "name of the place it was looked up from"),
     ),
     ("mx_host",),
 )
 
 SESSIONS = Table(
     "sessions",
-    "(MX host, address), probed once per run: what does not depend on the domain",
+    "(MX host, address), probed once per run from a vantage: what does not depend on the domain",
     (
         _text("mx_host", "MX host as published"),
         _text("address", "IPv4 or IPv6 address"),
@@ -365,8 +369,9 @@ SESSIONS = Table(
         _count("injected_bytes", "plaintext bytes found between the answer to STARTTLS and TLS"),
         _text("injected_text", "the first KiB of them, escaped"),
         _text("detail", "reasons in words"),
+        _text("vantage", _SEEN_FROM),
     ),
-    ("mx_host", "address"),
+    ("vantage", "mx_host", "address"),
 )
 
 CERTIFICATES = Table(
@@ -398,6 +403,7 @@ ATTEMPTS = Table(
         _time("started_at", "begin"),
         _time("ended_at", "end"),
         Column("outcome", Kind.TEXT, "outcome word: SessionOutcome of a probe, StsPolicyState of a policy"),
+        _text("vantage", "name of the place it was made from"),
     ),
 )
 

@@ -11,7 +11,7 @@ import functools
 import ipaddress
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -307,24 +307,37 @@ def _covers(networks: Iterable[Network], address: str) -> bool:
 _PEER_V4, _PEER_V6 = "9.9.9.9", "2620:fe::fe"  # any public address would do: nothing is sent there
 
 
-def families() -> tuple[bool, bool]:
-    """Tell whether this machine has a route to the public IPv4 and IPv6 Internet, without sending a packet."""
+def families(given: Sequence[str] = ()) -> tuple[bool, bool]:
+    """Tell whether this machine has a route to the public IPv4 and IPv6 Internet, without sending a packet.
+
+    `given` are own addresses from which alone it may connect: a family without one is not reached.
+    """
+    v4, v6 = _sources(given)
+    return v4 is not None, v6 is not None
+
+
+def sources(given: Sequence[str] = ()) -> tuple[str, ...]:
+    """Give the addresses from which this machine talks to the public Internet, of each family that it reaches."""
+    return tuple(str(address) for address in _sources(given) if address is not None)
+
+
+def _sources(given: Sequence[str]) -> tuple[Address | None, Address | None]:
+    if not given:
+        return _source(socket.AF_INET, _PEER_V4), _source(socket.AF_INET6, _PEER_V6)
+    v4 = next((address for address in given if ":" not in address), None)
+    v6 = next((address for address in given if ":" in address), None)
     return (
-        _source(socket.AF_INET, _PEER_V4) is not None,
-        _source(socket.AF_INET6, _PEER_V6) is not None,
+        None if v4 is None else _source(socket.AF_INET, _PEER_V4, v4),
+        None if v6 is None else _source(socket.AF_INET6, _PEER_V6, v6),
     )
 
 
-def sources() -> tuple[str, ...]:
-    """Give the addresses from which this machine talks to the public Internet, of each family that it reaches."""
-    found = (_source(socket.AF_INET, _PEER_V4), _source(socket.AF_INET6, _PEER_V6))
-    return tuple(str(address) for address in found if address is not None)
-
-
-def _source(family: socket.AddressFamily, peer: str) -> Address | None:
-    """Give the address from which this machine would talk to `peer`; None where it has no route."""
+def _source(family: socket.AddressFamily, peer: str, own: str | None = None) -> Address | None:
+    """Give the address from which this machine would talk to `peer`, or could from `own`; None without a route."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            if own is not None:
+                probe.bind((own, 0))
             probe.connect((peer, 25))
             return _parse(probe.getsockname()[0].partition("%")[0])
     except OSError:

@@ -254,12 +254,14 @@ class Contacts:
             ehlo_name=self._options.ehlo_name,
             limits=self._limits,
             context=self._context,
+            vantage=self._options.vantage_name,
+            source=self._options.source_for(target.address),
             connect=self._connect,
         )
         row["attempts"] = job.attempts
         made_contact = self._was_reached(row)
         if row["outcome"] == SessionOutcome.UNREACHABLE and not job.own and self._connect is None:
-            _check_family(target.address)
+            _check_family(target.address, self._options)
         self._record(job, Purpose.PROBE, row["started_at"], row["outcome"], mx_host=target.mx_host)
         row.update(self._judge.session(row, target.host_row, chain))
         self._keep_certificates(chain)
@@ -311,6 +313,7 @@ class Contacts:
             port=self._options.https_port,
             deadline=self._options.timeouts.policy,
             user_agent=f"rtls_analysis ({self._options.contact})",
+            source=self._options.source_for(address),
             connect=self._connect,
         )
         for made in fetch.attempts:
@@ -330,7 +333,9 @@ class Contacts:
                 self._scheduler.add(Job(others[0], job.provider, rest, own=job.own))
                 return
             self._keep_certificates(fetch.chain)
-            self._append(POLICIES, _policy_row(target.domain, fetch))
+            self._append(
+                POLICIES, {**_policy_row(target.domain, fetch), "vantage": self._options.vantage_name}
+            )
             self._count(str(fetch.state or StsPolicyState.VALID))
 
         return fetch.http_status in _BUSY_POLICY_HOST, made_contact, store
@@ -339,6 +344,7 @@ class Contacts:
         """Put a connection on record."""
         port = self._options.smtp_port if purpose is Purpose.PROBE else self._options.https_port
         row = {
+            "vantage": self._options.vantage_name,
             "purpose": purpose,
             "address": job.address,
             "port": port,
@@ -357,6 +363,7 @@ class Contacts:
     def _drop_given_up(self) -> None:
         """Put on record those that are left alone because their provider refused too many."""
         jobs, self._scheduler.given_up = self._scheduler.given_up, []
+        here = self._options.vantage_name
         for job in jobs:
             reason = f"left alone: {job.provider} pushed back too often"
             if (store := self._last_visits.pop(id(job), None)) is not None:
@@ -364,10 +371,10 @@ class Contacts:
             elif isinstance(job.payload, PolicyTarget):
                 state = StsPolicyState.NOT_TESTED
                 row = {"domain": job.payload.domain, "sts_policy": state, "sts_detail": reason}
-                self._append(POLICIES, row)
+                self._append(POLICIES, {**row, "vantage": here})
                 self._count(str(state))
             else:
-                row = not_contacted(job.payload, SessionOutcome.NOT_SAMPLED, reason)
+                row = not_contacted(job.payload, SessionOutcome.NOT_SAMPLED, reason, vantage=here)
                 self._store_session({**row, **self._judge.session(row, job.payload.host_row)})
 
     # -- trouble of our own ----------------------------------------------------------------------------------
@@ -433,10 +440,10 @@ def _not_kept(sha256: str) -> bytes:
     raise KeyError(sha256)
 
 
-def _check_family(address: str) -> None:
+def _check_family(address: str, options: Options) -> None:
     """Raise where an address is unreachable because this machine has lost its way to the whole family."""
     is_v6 = ":" in address
-    if not families()[is_v6]:
+    if not families(options.source)[is_v6]:
         raise LocalTrouble(errno.ENETUNREACH, f"no route to {'IPv6' if is_v6 else 'IPv4'} addresses any more")
 
 

@@ -25,7 +25,7 @@ async def check_introduction(options: Options, resolver: Resolver) -> list[str]:
     name is asked for its name, and which of them is ours is not told.
     """
     name = options.ehlo_name
-    ours = [] if options.proxy else [address for address in sources() if _is_public(address)]
+    ours = [] if options.proxy else [address for address in sources(options.source) if _is_public(address)]
     if is_address(name):
         literal = str(ipaddress.ip_address(name.strip("[]").removeprefix("IPv6:")))
         warnings = _not_ours(name, [literal], ours)

@@ -35,12 +35,19 @@ MAX_ADDRESSES = 100
 
 
 class Lookups:
-    """Asks a resolver about domains and hosts, as the manners of one scan allow."""
+    """Asks a resolver about domains and hosts, as the manners of one scan allow; `vantage` is where that is done."""
 
     def __init__(
-        self, resolver: Resolver, *, smtp_port: int, allowed: AllowedNetworks, opted_out: OptOut
+        self,
+        resolver: Resolver,
+        *,
+        smtp_port: int,
+        allowed: AllowedNetworks,
+        opted_out: OptOut,
+        vantage: str | None = None,
     ) -> None:
         self._resolver = resolver
+        self._vantage = vantage
         self._smtp_port = smtp_port
         self._allowed = allowed
         self._opted_out = opted_out
@@ -57,7 +64,7 @@ class Lookups:
         Gives its row of evidence, `mx` as pairs of preference and host, and the row of the domain as a host
         where it is its own (the implicit MX).
         """
-        row: Row = {"domain": target.domain, "rank": target.rank}
+        row: Row = {"vantage": self._vantage, "domain": target.domain, "rank": target.rank}
         if target.problem or self._opted_out.names(target.domain):
             row.update(
                 mx_state=MxState.BAD_NAME if target.problem else None,
@@ -141,6 +148,7 @@ class Lookups:
     async def host(self, name: str) -> Row:
         """Look an MX host up: its addresses, aliases and TLSA records; gives its row of `hosts`."""
         row: Row = {
+            "vantage": self._vantage,
             "mx_host": name,
             "canonical_name": name,
             "addresses": (),

@@ -12,11 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rtls_analysis.scanner.addresses import families
-from rtls_analysis.scanner.options import Options
+from rtls_analysis.scanner.options import EACH, Options
 from rtls_analysis.scanner.resolver import ResolverCheck
 from rtls_analysis.scanner.targets import Target
 from rtls_analysis.scanner.tls import CIPHERS, lax_context
+from rtls_analysis.scanner.vantages import Vantage, own_vantage
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.store import FORMAT
 from rtls_analysis.verdicts import rules_record
@@ -24,8 +24,13 @@ from rtls_analysis.verdicts import rules_record
 _LIBRARIES = ("cryptography", "dnspython", "h11", "idna", "pandas", "publicsuffixlist", "pyarrow")
 
 
-def scan_identity(targets: Sequence[Target], options: Options, roots: Roots) -> dict[str, Any]:
-    """Say what makes two scans the same one: what is asked of whom, not how fast or by which reading."""
+def scan_identity(
+    targets: Sequence[Target], options: Options, roots: Roots, places: Sequence[Vantage] = ()
+) -> dict[str, Any]:
+    """Say what makes two scans the same one: what is asked of whom, not how fast or by which reading.
+
+    From where counts only in a scan that contacts every target from each of its `places` (without any: from here).
+    """
     names = hashlib.sha256()
     for target in targets:
         names.update(f"{target.domain}\t{target.rank}\n".encode("utf-8", "backslashreplace"))
@@ -39,7 +44,12 @@ def scan_identity(targets: Sequence[Target], options: Options, roots: Roots) -> 
         "roots_sha256": roots.sha256,
         "seed": options.seed,
         "sample_shared": options.sample_shared,
+        **({"vantages": _names(options, places)} if options.vantage == EACH else {}),
     }
+
+
+def _names(options: Options, places: Sequence[Vantage]) -> list[str]:
+    return sorted({place.name for place in places} or {options.vantage_name})
 
 
 def make_manifest(
@@ -66,20 +76,20 @@ def make_manifest(
     }
 
 
-def describe_circumstances(options: Options, server: str, check: ResolverCheck) -> dict[str, Any]:
-    """Say under what circumstances a run is made: from where, how, and with what; another run's may differ."""
-    has_v4, has_v6 = families()
+def describe_circumstances(
+    options: Options, server: str, check: ResolverCheck, here: Vantage | None = None
+) -> dict[str, Any]:
+    """Say under what circumstances a run is made: from where, how, and with what; another run's may differ.
+
+    `here` is the place where that is done, by default this machine's. `vantages` is a list of all of them.
+    """
+    place = (here or own_vantage(options)).as_dict()
+    resolver = {"server": server, "trusted": check.trusted, "detail": check.detail}
     return {
-        "vantage": {
-            "ehlo_name": options.ehlo_name,
-            "contact": options.contact,
-            "ipv4": has_v4,
-            "ipv6": has_v6,
-        },
+        "vantage": place,
+        "vantages": [{**place, "resolver": resolver, "workers": 1}],
         "resolver": {
-            "server": server,
-            "trusted": check.trusted,
-            "detail": check.detail,
+            **resolver,
             "warning": "" if check.trusted else f"DNSSEC and DANE were not tested: {check.detail}",
         },
         "timeouts": _fields(options.timeouts),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -18,7 +20,18 @@ class ScanProblem(ValueError):
     """What the caller asked for cannot be done: one line that says what came and what would do."""
 
 
-_configured: dict[str, str] = {}
+EACH = "each"
+"""In place of a vantage's name: every target is contacted from each vantage there is."""
+
+SAYS = {
+    "ehlo_name": "RTLS_EHLO_NAME",
+    "contact": "RTLS_CONTACT",
+    "vantage": "RTLS_VANTAGE",
+    "source": "RTLS_SOURCE",
+}
+"""What a machine's environment may say of who scans, and from where; several source addresses with commas."""
+
+_configured: dict[str, Any] = {}
 
 _WHO = (
     "give your own host name and address: rtls.configure(ehlo_name=..., contact=...), "
@@ -26,8 +39,14 @@ _WHO = (
 )
 
 
-def configure(*, ehlo_name: str | None = None, contact: str | None = None) -> None:
-    """Say once who scans: the name for EHLO, and where the people on the other side can reach you.
+def configure(
+    *,
+    ehlo_name: str | None = None,
+    contact: str | None = None,
+    vantage: str | None = None,
+    source: str | Sequence[str] | None = None,
+) -> None:
+    """Say once who scans: the name for EHLO, and where the people on the other side can reach you; and from where.
 
     There is no default: a scanner that greets with somebody else's name is rude and gets wrong answers.
 
@@ -37,14 +56,24 @@ def configure(*, ehlo_name: str | None = None, contact: str | None = None) -> No
         A host name of yours that resolves to the address you scan from, or that address in brackets.
     contact
         A mail address, or a page, at which you can be reached.
+    vantage
+        Name of the place you scan from, for the tables: letters, digits, ``.``, ``-`` and ``_``; without one, the
+        EHLO name.
+    source
+        Addresses of this machine from which connections are made: one IPv4, one IPv6, or both.
     """
     if ehlo_name is not None:
-        _configured["ehlo_name"] = _checked_ehlo_name(ehlo_name)
+        _configured["ehlo_name"] = checked_ehlo_name(ehlo_name)
     if contact is not None:
-        _configured["contact"] = _checked_contact(contact)
+        _configured["contact"] = checked_contact(contact)
+    if vantage is not None:
+        _configured["vantage"] = checked_vantage(vantage)
+    if source is not None:
+        _configured["source"] = checked_source(source)
 
 
-def _checked_ehlo_name(text: str) -> str:
+def checked_ehlo_name(text: str) -> str:
+    """Give a name for EHLO as it is sent; `ScanProblem` where it is none."""
     name = text.strip()
     if re.fullmatch(r"\[(IPv6:)?[0-9A-Fa-f:.]+\]", name) and is_address(name):
         return name
@@ -59,11 +88,61 @@ def _checked_ehlo_name(text: str) -> str:
     return name
 
 
-def _checked_contact(text: str) -> str:
+def checked_contact(text: str) -> str:
+    """Give a contact without white space around it; `ScanProblem` where nobody is reached by it."""
     contact = text.strip()
     if not contact.isprintable() or not re.search(r"\S+@\S+|https?://\S+", contact):
         raise ScanProblem(f"not a contact: {text!r}; give a mail address or the address of a page")
     return contact
+
+
+def checked_vantage(text: str) -> str:
+    """Give the name of a vantage; `ScanProblem` where it cannot be one."""
+    name = text.strip()
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        raise ScanProblem(
+            f"not a name of a vantage: {text!r}; give 1 to 64 letters, digits, dots, hyphens or underscores"
+        )
+    return name
+
+
+def checked_source(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Give own addresses to connect from in their usual form; a text lists them with commas.
+
+    Raises
+    ------
+    ScanProblem
+        One is no address of this machine, or there are two of a family.
+    """
+    texts = given.split(",") if isinstance(given, str) else [str(item) for item in given]
+    addresses = [_own_address(text.strip()) for text in texts if text.strip()]
+    for version, family in ((4, "IPv4"), (6, "IPv6")):
+        if len(same := [str(address) for address in addresses if address.version == version]) > 1:
+            raise ScanProblem(
+                f"{len(same)} {family} addresses to connect from ({', '.join(same)}); give one of each family at most"
+            )
+    return tuple(str(address) for address in sorted(addresses, key=lambda address: address.version))
+
+
+def _own_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ScanProblem(
+            f"not an address to connect from: {text!r}; give one of this machine's own"
+        ) from None
+    if address.is_unspecified or address.is_multicast:
+        raise ScanProblem(f"not an address to connect from: {text}; give one of this machine's own")
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((text, 0))
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise ScanProblem(
+            f"cannot connect from {text}: {why}; give an address of this machine's own"
+        ) from None
+    return address
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +204,20 @@ class Options:
     allow_special: tuple[str, ...] = ()
     opt_out: tuple[str, ...] = ()
     seed: int = 0
+    vantage: str | None = None
+    source: tuple[str, ...] = ()
     timeouts: Timeouts = field(default_factory=Timeouts)
     manners: Manners = field(default_factory=Manners)
     rules: Rules = field(default_factory=Rules)
+
+    @property
+    def vantage_name(self) -> str:
+        """What the tables call the place that this machine scans from."""
+        return self.ehlo_name if self.vantage in (None, EACH) else str(self.vantage)
+
+    def source_for(self, address: str) -> str | None:
+        """Give our own address from which this one is connected to; None: the system chooses."""
+        return next((own for own in self.source if (":" in own) == (":" in address)), None)
 
 
 def make_options(given: Mapping[str, Any], config: str | Path | None = None) -> Options:
@@ -155,15 +245,22 @@ def make_options(given: Mapping[str, Any], config: str | Path | None = None) -> 
             merged[name] = {**value, **_as_mapping(merged.get(name, {}))}
         else:
             merged.setdefault(name, value)
-    for name, variable in (("ehlo_name", "RTLS_EHLO_NAME"), ("contact", "RTLS_CONTACT")):
+    for name, variable in SAYS.items():
         value = merged.get(name) or _configured.get(name) or os.environ.get(variable)
         if value:
             merged[name] = value
     if missing := [name for name in ("ehlo_name", "contact") if not merged.get(name)]:
         words = {"ehlo_name": "no EHLO name", "contact": "no contact"}
         raise ScanProblem(f"{' and '.join(words[name] for name in missing)}: {_WHO}")
-    merged["ehlo_name"] = _checked_ehlo_name(str(merged["ehlo_name"]))
-    merged["contact"] = _checked_contact(str(merged["contact"]))
+    merged["ehlo_name"] = checked_ehlo_name(str(merged["ehlo_name"]))
+    merged["contact"] = checked_contact(str(merged["contact"]))
+    if merged.get("vantage") is not None:
+        merged["vantage"] = checked_vantage(str(merged["vantage"]))
+    merged["source"] = checked_source(merged.get("source", ()))
+    if merged["source"] and merged.get("proxy") is not None:
+        raise ScanProblem(
+            "a source address and a proxy: the proxy connects from its own; give one of the two"
+        )
     merged["timeouts"] = _record(Timeouts, merged.get("timeouts", {}), "timeouts")
     merged["manners"] = _record(Manners, merged.get("manners", {}), "manners")
     merged["rules"] = _rules(merged.get("rules", {}))

@@ -37,9 +37,13 @@ async def probe(
     ehlo_name: str,
     limits: Limits,
     context: ssl.SSLContext,
+    vantage: str | None = None,
+    source: str | None = None,
     connect: Connect | None = None,
 ) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     """Probe one address: its row of evidence (no verdict columns), and the certificates it presented.
+
+    `vantage` names the place from which that is done; the rest is as for `smtp_client.run_session`.
 
     Raises
     ------
@@ -54,9 +58,10 @@ async def probe(
         ehlo_name=ehlo_name,
         limits=limits,
         context=context,
+        source=source,
         connect=connect,
     )
-    row = _row(target, started_at, time.monotonic() - begin)
+    row = _row(target, started_at, time.monotonic() - begin, vantage)
     row.update(
         outcome=record.outcome,
         stage=record.stage,
@@ -89,9 +94,11 @@ async def probe(
     return row, tls.chain
 
 
-def not_contacted(target: ProbeTarget, outcome: SessionOutcome, detail: str) -> dict[str, Any]:
+def not_contacted(
+    target: ProbeTarget, outcome: SessionOutcome, detail: str, *, vantage: str | None = None
+) -> dict[str, Any]:
     """Give the row of an address that was left alone, with the reason."""
-    row = _row(target, dt.datetime.now(dt.UTC), 0.0)
+    row = _row(target, dt.datetime.now(dt.UTC), 0.0, vantage)
     row.update(
         attempts=0,
         outcome=outcome,
@@ -104,8 +111,11 @@ def not_contacted(target: ProbeTarget, outcome: SessionOutcome, detail: str) -> 
     return row
 
 
-def _row(target: ProbeTarget, started_at: dt.datetime, duration: float) -> dict[str, Any]:
+def _row(
+    target: ProbeTarget, started_at: dt.datetime, duration: float, vantage: str | None
+) -> dict[str, Any]:
     return {
+        "vantage": vantage,
         "mx_host": target.mx_host,
         "address": target.address,
         "port": target.port,

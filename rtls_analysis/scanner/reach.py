@@ -52,7 +52,9 @@ async def check_responder(options: Options) -> None:
                 connection = await proxy_connect(options.proxy)(address, port)
                 reader, writer = await asyncio.open_connection(sock=connection)
             else:
-                reader, writer = await asyncio.open_connection(address, port)
+                own = options.source_for(address)
+                local = (own, 0) if own is not None else None
+                reader, writer = await asyncio.open_connection(address, port, local_addr=local)
     except OSError as error:
         try:
             _outcome, detail = connect_failure(error, seconds)

@@ -98,6 +98,7 @@ class Worker:
             smtp_port=options.smtp_port,
             allowed=AllowedNetworks(options.allow_special),
             opted_out=OptOut(options.opt_out),
+            vantage=options.vantage_name,
         )
         self._back: asyncio.Task[None] | None = None
         self._outcomes: Counter[str] = Counter()

@@ -19,12 +19,15 @@ _MOMENTS = {"duration_seconds"}
 
 
 def rows_by_key(snapshot: Snapshot, table: str) -> dict[tuple[Any, ...], Row]:
-    """The rows of a table by its key; a key that comes twice fails."""
-    declared = TABLES[table]
-    rows = rows_of(declared, snapshot.table(table))
-    keyed = {tuple(row[name] for name in declared.key): row for row in rows}
+    """The rows of a table by its key within a vantage; a key that comes twice fails."""
+    rows = rows_of(TABLES[table], snapshot.table(table))
+    keyed = {_key(table, row): row for row in rows}
     assert len(keyed) == len(rows), f"{table}: {len(rows) - len(keyed)} keys come twice"
     return keyed
+
+
+def _key(table: str, row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in TABLES[table].key if name != "vantage")
 
 
 def comparable(column: str, value: Any) -> Any:
@@ -57,7 +60,7 @@ def _truth(lab: Lab, domains: Collection[str]) -> dict[str, list[Row]]:
 
 def _in_table(lab: Lab, table: str, truth: list[Row], snapshot: Snapshot) -> Iterator[str]:
     found = rows_by_key(snapshot, table)
-    true = {tuple(row[name] for name in TABLES[table].key): row for row in truth}
+    true = {_key(table, row): row for row in truth}
     for key in found.keys() - true.keys():
         yield f"{table} {key}: there is no such row in truth"
     for key, row in true.items():

@@ -610,7 +610,7 @@ def strangers(options: Options, monkeypatch: pytest.MonkeyPatch) -> Options:
     for module in ("lookups", "plan"):
         monkeypatch.setattr(f"rtls_analysis.scanner.{module}.special_reason", special)
     for module in (engine, contacts):
-        monkeypatch.setattr(module, "families", lambda: (True, True))
+        monkeypatch.setattr(module, "families", lambda *given: (True, True))
     manners = {**PACED, "own_addresses": False}
     return {**options, "allow_special": (), "manners": manners, "workers": 1}
 
@@ -629,7 +629,7 @@ def test_without_a_route_at_all(
     """A machine without a route puts nothing on record of those it cannot reach, and says why it stops."""
     out = tmp_path / "scan"
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "families", lambda: (False, False))
+        patch.setattr(engine, "families", lambda *given: (False, False))
         with pytest.raises(ScanStopped, match="no route to the Internet"):
             rtls.scan(domains, out, **strangers)
         assert rtls.open_snapshot(out).sessions.empty
@@ -640,7 +640,7 @@ def test_without_a_route_for_one_family(
     lab: Lab, domains: list[str], strangers: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Addresses of the family that is missing are left out, and a domain that has no other is not tested."""
-    monkeypatch.setattr(engine, "families", lambda: (True, False))
+    monkeypatch.setattr(engine, "families", lambda *given: (True, False))
     both, six = "dual-stack.test", "ipv6-only.test"
     snapshot = rtls.scan([both, six], **strangers)
     sessions = snapshot.sessions.set_index("address")
@@ -668,7 +668,7 @@ def test_a_route_that_is_lost(
     out = tmp_path / "scan"
     with monkeypatch.context() as patch:
         patch.setattr(contacts, "PATIENCE", 0.5)
-        patch.setattr(contacts, "families", lambda: (False, False))
+        patch.setattr(contacts, "families", lambda *given: (False, False))
         connect = "rtls_analysis.scanner.smtp_client.open_connection"
         patch.setattr(connect, Suddenly(_open_connection(), cut_off, after=10))
         with pytest.raises(ScanStopped, match=r"no route to IPv[46] addresses any more; mend that"):

@@ -53,7 +53,7 @@ class World:
         self.connect: Any = None
         monkeypatch.setattr(contacts, "probe", self.probe)
         monkeypatch.setattr(contacts, "fetch_policy", self.fetch)
-        monkeypatch.setattr(contacts, "families", lambda: (True, True))
+        monkeypatch.setattr(contacts, "families", lambda *given: (True, True))
         given = {"manners": FAST, **options}
         self.options = Options("probe.example.org", "me@example.org", **given)
 
@@ -458,7 +458,7 @@ def test_a_proxy_that_takes_every_connection(
 def test_a_route_that_is_lost_is_not_the_servers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unreachable while this machine has no route to that family at all: nothing is said of it."""
     monkeypatch.setattr(contacts, "PATIENCE", 0.2)
-    monkeypatch.setattr(contacts, "families", lambda: (True, False))
+    monkeypatch.setattr(contacts, "families", lambda *given: (True, False))
     four, six = "198.41.0.1", "2001:503:ba3e::2:30"
     world.scripts[four] = world.scripts[six] = ["unreachable"]
     world.scripts["198.41.1.1"] = ["completed"]

@@ -100,7 +100,7 @@ def test_introductions(
     parts: list[str],
 ) -> None:
     """Each way in which name and address disagree gets one line that names both."""
-    monkeypatch.setattr(introduction, "sources", lambda: ours)
+    monkeypatch.setattr(introduction, "sources", lambda *given: ours)
     options = make_options({"ehlo_name": NAME, "contact": "me@example.org", **given})
     resolver: Any = Answers(held)
     warnings = asyncio.run(check_introduction(options, resolver))
@@ -135,7 +135,7 @@ def test_strangers_are_not_greeted_without_a_warning(
     monkeypatch.setattr("rtls_analysis.scanner.lookups.special_reason", lambda address: "")
     monkeypatch.setattr("rtls_analysis.scanner.plan.special_reason", lambda address: "")
     monkeypatch.setattr(
-        "rtls_analysis.scanner.engine.families", lambda: (True, True)
+        "rtls_analysis.scanner.engine.families", lambda *given: (True, True)
     )  # be there a network or not
     assert main(words) == 0
     assert capsys.readouterr().err == "rtls: the EHLO name has no address\n"

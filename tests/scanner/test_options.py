@@ -16,8 +16,8 @@ WHO = {"ehlo_name": "probe.example.org", "contact": "me@example.org"}
 @pytest.fixture(autouse=True)
 def _nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "_configured", {})
-    monkeypatch.delenv("RTLS_EHLO_NAME", raising=False)
-    monkeypatch.delenv("RTLS_CONTACT", raising=False)
+    for variable in options.SAYS.values():
+        monkeypatch.delenv(variable, raising=False)
 
 
 def test_who_scans_is_never_guessed() -> None:
@@ -124,3 +124,78 @@ def test_opt_out_list(tmp_path: Path) -> None:
     file = tmp_path / "optout"
     file.write_text("# asked us\nexample.org # 2026\n\n192.0.2.0/24\n")
     assert read_opt_out(file) == ["example.org", "192.0.2.0/24"]
+
+
+# -- from where ----------------------------------------------------------------------------------------------
+
+FROM_WHERE = [
+    ("a vantage with a space", {"vantage": "my place"}, "not a name of a vantage: 'my place'; give 1 to 64"),
+    ("a vantage without a name", {"vantage": ""}, "not a name of a vantage"),
+    ("a vantage with a long name", {"vantage": "x" * 65}, "not a name of a vantage"),
+    (
+        "two of a family",
+        {"source": ["127.0.0.1", "127.0.0.2"]},
+        r"2 IPv4 addresses .*\(127.0.0.1, 127.0.0.2\)",
+    ),
+    ("a name in place of an address", {"source": ["eth0"]}, "not an address to connect from: 'eth0'"),
+    ("any address", {"source": "0.0.0.0"}, "not an address to connect from"),
+    ("an address of a group", {"source": "224.0.0.1"}, "not an address to connect from"),
+    (
+        "somebody else's address",
+        {"source": "192.0.2.77"},
+        r"cannot connect from 192\.0\.2\.77: .*this machine's",
+    ),
+    ("somebody else's IPv6 address", {"source": "2001:db8::77"}, "cannot connect from 2001:db8::77"),
+    (
+        "an address, and a proxy that has its own",
+        {"source": "127.0.0.1", "proxy": "socks5://127.0.0.1:1080"},
+        "the proxy connects from its own",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), [pytest.param(g, m, id=why) for why, g, m in FROM_WHERE])
+def test_a_place_that_cannot_be_is_one_clear_error(given: dict[str, Any], message: str) -> None:
+    """The error says what came and what would do."""
+    with pytest.raises(ScanProblem, match=message):
+        make_options({**WHO, **given})
+
+
+def test_a_vantage_has_the_name_it_is_given_or_that_of_the_machine() -> None:
+    """Tables name every place, whether its user did or not; `each` is no name."""
+    assert make_options(WHO).vantage_name == "probe.example.org"
+    assert make_options({**WHO, "vantage": "ams-1"}).vantage_name == "ams-1"
+    every = make_options({**WHO, "vantage": "each"})
+    assert (every.vantage, every.vantage_name) == ("each", "probe.example.org")
+
+
+def test_a_family_is_connected_from_its_own_source() -> None:
+    """An address of the other family, or none, leaves the choice to the system."""
+    made = make_options({**WHO, "source": ["127.0.0.2"]})
+    assert made.source == ("127.0.0.2",)
+    assert (made.source_for("192.0.2.1"), made.source_for("2001:db8::1")) == ("127.0.0.2", None)
+
+
+def test_the_nearest_word_on_the_place_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments, TOML file, `configure`, environment, as for who scans."""
+    monkeypatch.setenv("RTLS_VANTAGE", "env")
+    monkeypatch.setenv("RTLS_SOURCE", "127.0.0.2, ")
+    made = make_options(WHO)
+    assert (made.vantage, made.source) == ("env", ("127.0.0.2",))
+    configure(vantage="configured", source=["127.0.0.3"])
+    made = make_options(WHO)
+    assert (made.vantage, made.source) == ("configured", ("127.0.0.3",))
+    file = tmp_path / "scan.toml"
+    file.write_text('vantage = "file"\nsource = ["127.0.0.4"]\n')
+    made = make_options(WHO, file)
+    assert (made.vantage, made.source) == ("file", ("127.0.0.4",))
+    made = make_options({**WHO, "vantage": "argument", "source": ["127.0.0.5"]}, file)
+    assert (made.vantage, made.source) == ("argument", ("127.0.0.5",))
+
+
+def test_configure_refuses_a_place_at_once() -> None:
+    """What cannot be is told where it is said."""
+    with pytest.raises(ScanProblem, match="not a name of a vantage"):
+        configure(vantage="a/b")
+    with pytest.raises(ScanProblem, match="cannot connect from"):
+        configure(source="192.0.2.77")
