@@ -206,7 +206,7 @@ class Engine:
             for row in self.writer.stored(LOOKUPS)
             if row.get("policy_host")
         )
-        reached = families()
+        reached = families(self.options.source)
         plan = Planner(self.options, reached).make(
             self.writer.stored("hosts", columns), found, probed=held.probed, fetched=held.fetched
         )
@@ -218,11 +218,11 @@ class Engine:
             )
         judge = Judge(self.options.rules, self.roots, _none_held)
         for left in plan.left_alone:
-            row = not_contacted(left.target, left.outcome, left.detail)
+            row = not_contacted(left.target, left.outcome, left.detail, vantage=self.options.vantage_name)
             self.writer.append("sessions", {**row, **judge.session(row, left.target.host_row)})
         for no_policy in plan.no_policy:
             row = {"domain": no_policy.domain, "sts_policy": no_policy.state, "sts_detail": no_policy.detail}
-            self.writer.append(POLICIES, row)
+            self.writer.append(POLICIES, {**row, "vantage": self.options.vantage_name})
         summary = expected(plan, self.options)
         if "plan" not in self.writer.manifest:
             self.writer.manifest["plan"] = summary
@@ -266,7 +266,7 @@ class Engine:
             result = judge.domain(domain, mx, hosts, sessions)
             domains.add({**domain, **result.domain})
             for row, columns in zip(mx, result.mx, strict=True):
-                mx_table.add({**row, **columns})
+                mx_table.add({**row, **columns, "vantage": domain.get("vantage")})
         domains.finish()
         mx_table.finish()
 
