@@ -4,6 +4,9 @@ Nothing that was measured is lost: a row is on its way to the disk before the ne
 scan runs, rows go to journals (JSON Lines, one write a row, one file per table and process); a journal that is full
 becomes a Parquet part, written under a temporary name, synced and renamed, and only then is the journal removed.
 After ``kill -9`` the journals are read back; a torn last line is the work in flight.
+
+The directory may be at an address of any fsspec file system (see `rtls_analysis.storage`). There journals are put in
+chunks about once a second, and what was not put yet counts as in flight too.
 """
 
 from __future__ import annotations
@@ -12,17 +15,30 @@ import base64
 import contextlib
 import datetime as dt
 import fcntl
+import io
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rtls_analysis.schema import QUESTIONS, SNAPSHOT_TABLES, TABLES, Kind, Table
+from rtls_analysis.storage import (
+    Address,
+    Chunks,
+    Folder,
+    Lease,
+    LocalFolder,
+    chunks_of,
+    open_folder,
+    wait_for_leases,
+)
+from rtls_analysis.storage import StoreProblem as StoreProblem
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     import pandas as pd
     import pyarrow as pa
 
@@ -34,47 +50,20 @@ ROOTS = "roots.pem"
 LOOKUPS = "lookups"  # working table: what was found in DNS for each domain, until it can be judged
 POLICIES = "policies"  # working table: what came of fetching the MTA-STS policy of a domain
 VISITS = "visits"  # working table: sessions that a server pushed back, to be visited again
-_WORK = "_work"
+WORK = "_work"
 _ROWS_PER_PART = 10_000
-
-
-class StoreProblem(Exception):
-    """A directory that cannot be read as, or written as, this snapshot: one line that says what would do."""
 
 
 # -- Writing -------------------------------------------------------------------------------------------------
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_part(path: Path, table: pa.Table) -> None:
-    """Write one Parquet part by temporary name, fsync and rename."""
+def write_part(folder: Folder, name: str, table: pa.Table) -> None:
+    """Write one Parquet part, so that it appears whole or not at all."""
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_directory(path.parent)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    folder.write(name, buffer.getvalue())
 
 
 def _to_json(value: Any) -> Any:
@@ -100,47 +89,62 @@ def _revive(table: Table, row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+class _Growing(Protocol):
+    """A journal that is being written."""
+
+    def write(self, data: bytes, /) -> int:
+        """Add data; gives how much was taken."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class Journals:
     """The rows of a scan while they arrive: one JSON Lines file per table and writer, a new one when it is full.
 
-    Several processes may write to one snapshot, each under a name of its own; files are only ever appended to by
-    the process that began them.
+    Several processes, on several machines, may write to one snapshot, each under a name of its own; files are only ever
+    appended to by the process that began them.
     """
 
-    def __init__(self, root: Path, writer: str = "main") -> None:
-        self.root, self.writer = root, writer
-        self._files: dict[str, BinaryIO] = {}
+    def __init__(self, folder: Folder | Path, writer: str = "main") -> None:
+        self._folder, self.writer = open_folder(folder), writer
+        self._files: dict[str, _Growing] = {}
         self._rows: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
-        """Add a row; it has left this process when the call returns."""
+        """Add a row; on a local disk it has left this process when the call returns."""
         if (file := self._files.get(table)) is None:
             file = self._open(table)
         try:
             _write_all(file, _encode(row).encode() + b"\n")
         except OSError:  # a full disk: the line may be torn, nothing may follow it
-            self._files.pop(table).close()
+            with contextlib.suppress(OSError):
+                self._files.pop(table).close()
             raise
         self._rows[table] += 1
         if self._rows[table] >= _ROWS_PER_PART:
             self._end(table)
 
-    def _open(self, table: str) -> BinaryIO:
+    def _open(self, table: str) -> _Growing:
         if table not in self._numbers:
-            label = f"{table}-{self.writer}-"
-            held = [*(self.root / _WORK).glob(f"{label}*.jsonl")]
-            held += (self.root / table).glob(f"part-{self.writer}-*.parquet")
+            held = [name for name in _journals(self._folder, table) if _writer_of(name) == self.writer]
+            held += self._folder.list(table, f"part-{self.writer}-*.parquet")
             self._numbers[table] = max(map(_number, held), default=0)
         self._numbers[table] += 1
-        path = self.root / _WORK / f"{table}-{self.writer}-{self._numbers[table]:06d}.jsonl"
-        file = self._files[table] = path.open("ab", buffering=0)
+        name = f"{WORK}/{table}-{self.writer}-{self._numbers[table]:06d}.jsonl"
+        path = self._folder.path
+        file: _Growing = Chunks(self._folder, name) if path is None else (path / name).open("ab", buffering=0)
+        self._files[table] = file
         self._rows[table] = 0
         return file
 
     def _end(self, table: str) -> None:
         file = self._files.pop(table)
-        os.fsync(file.fileno())
+        if isinstance(file, io.FileIO):
+            os.fsync(file.fileno())
         file.close()
 
     def close(self) -> None:
@@ -149,7 +153,7 @@ class Journals:
             self._end(table)
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def _write_all(file: _Growing, data: bytes) -> None:
     written = file.write(data)
     while written < len(data):
         written += file.write(data[written:])
@@ -158,20 +162,30 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
 _encode = json.JSONEncoder(default=_to_json, separators=(",", ":")).encode
 
 
-def _journals(root: Path, table: str) -> list[Path]:
-    return sorted((root / _WORK).glob(f"{table}-*.jsonl"))
+def _journals(folder: Folder, table: str) -> list[str]:
+    """Name the journals of a table; on a remote folder one is there as chunks."""
+    ending = ".jsonl"
+    if folder.path is not None:
+        return folder.list(WORK, f"{table}-*{ending}")
+    chunks = folder.list(WORK, f"{table}-*{ending}.[0-9]*")
+    return sorted({name[: name.rindex(ending) + len(ending)] for name in chunks})
 
 
-def _part_of(root: Path, journal: Path) -> Path:
-    """Give the part that a journal becomes; once it is there, the journal is history."""
-    table, _dash, rest = journal.stem.partition("-")
-    return root / table / f"part-{rest}.parquet"
+def _part_of(journal: str) -> str:
+    """Name the part that a journal becomes; once it is there, the journal is history."""
+    table, _dash, rest = _stem(journal).partition("-")
+    return f"{table}/part-{rest}.parquet"
 
 
-def _rows_in(path: Path, table: Table | None) -> Iterator[dict[str, Any]]:
+def _rows_in(folder: Folder, journal: str, table: Table | None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a journal; a line that a kill cut off is skipped."""
-    with path.open("rb") as file:
-        for line in file:
+    with contextlib.ExitStack() as stack:
+        lines: Iterable[bytes]
+        if folder.path is not None:
+            lines = stack.enter_context(folder.open(journal))
+        else:
+            lines = (line for chunk in chunks_of(folder, journal) for line in chunk.splitlines())
+        for line in lines:
             try:
                 row = json.loads(line)
             except ValueError:
@@ -179,19 +193,53 @@ def _rows_in(path: Path, table: Table | None) -> Iterator[dict[str, Any]]:
             yield row if table is None else _revive(table, row)
 
 
-def _number(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
+def _remove_journal(folder: Folder, journal: str) -> None:
+    if folder.path is not None:
+        folder.remove(journal)
+        return
+    for chunk in folder.list(WORK, f"{journal.rpartition('/')[2]}.[0-9]*"):
+        folder.remove(chunk)
+
+
+def stored_rows(
+    folder: Folder, table: str, columns: Sequence[str] | None = None, *, writer: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, or working table, of an unfinished scan; on request those of one writer only.
+
+    Journals come first: one that becomes a part meanwhile is met twice rather than not at all.
+    """
+    declared = TABLES.get(table)
+    for journal in _journals(folder, table):
+        if writer in (None, _writer_of(journal)):
+            with contextlib.suppress(FileNotFoundError):  # became a part
+                yield from _rows_in(folder, journal, declared)
+    if declared is not None:
+        pattern = "part-*.parquet" if writer is None else f"part-{writer}-*.parquet"
+        for arrow in _parts(folder, declared, columns, pattern=pattern):
+            yield from _python_rows(declared, arrow)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]
+
+
+def _writer_of(name: str) -> str:
+    return _stem(name).rpartition("-")[0].partition("-")[2]
+
+
+def _number(name: str) -> int:
+    return int(_stem(name).rpartition("-")[2])
 
 
 class TableWriter:
     """Writes a whole table anew, beside the old one, and puts it in its place with `finish`."""
 
-    def __init__(self, folder: Path, table: Table) -> None:
+    def __init__(self, folder: Folder, table: Table) -> None:
         self._folder, self._table = folder, table
-        self._old = list(folder.glob("part-*.parquet"))
+        self._old = folder.list(table.name, "part-*.parquet")
         self._first = max(map(_number, self._old), default=0) + 1
         self._batch: list[Mapping[str, Any]] = []
-        self._written: list[Path] = []
+        self._written: list[str] = []
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
@@ -202,24 +250,25 @@ class TableWriter:
     def _flush(self) -> None:
         from rtls_analysis.schema import to_arrow
 
-        path = self._folder / f"part-main-{self._first + len(self._written):06d}.parquet"
-        write_part(_hidden(path), to_arrow(self._table, self._batch))
-        self._written.append(path)
+        name = f"{self._table.name}/part-main-{self._first + len(self._written):06d}.parquet"
+        write_part(self._folder, _hidden(name), to_arrow(self._table, self._batch))
+        self._written.append(name)
         self._batch.clear()
 
     def finish(self) -> None:
         """Let the new parts take the place of the old ones."""
         if self._batch or not self._written:
             self._flush()
-        for path in self._old:
-            path.unlink()
-        for path in self._written:
-            _hidden(path).replace(path)
-        _sync_directory(self._folder)
+        for name in self._old:
+            self._folder.remove(name)
+        for name in self._written:
+            self._folder.move(_hidden(name), name)
+        self._folder.sync(self._table.name)
 
 
-def _hidden(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
+def _hidden(name: str) -> str:
+    folder, _slash, last = name.rpartition("/")
+    return f"{folder}/.{last}.new"
 
 
 class SnapshotWriter:
@@ -228,7 +277,8 @@ class SnapshotWriter:
     Parameters
     ----------
     out
-        The directory, made if need be. Without one it is a temporary one, which `snapshot` takes into memory.
+        The directory, made if need be, by its path or address. Without one it is a temporary one, which `snapshot`
+        takes into memory.
     manifest
         What was scanned, how, and by which rules. Its `scan` entry identifies the scan: a directory that
         holds another one is refused.
@@ -241,60 +291,84 @@ class SnapshotWriter:
         The directory holds something else, or another process is writing to it.
     """
 
-    def __init__(self, out: Path | None, manifest: Mapping[str, Any], roots_pem: bytes) -> None:
+    def __init__(self, out: Address | Folder | None, manifest: Mapping[str, Any], roots_pem: bytes) -> None:
         self.is_temporary = out is None
-        self.path = Path(tempfile.mkdtemp(prefix="rtls-")) if out is None else out
+        self.folder = LocalFolder(Path(tempfile.mkdtemp(prefix="rtls-"))) if out is None else open_folder(out)
         self.roots_pem = roots_pem
         self.manifest: dict[str, Any] = dict(manifest)
         self.resumed = False
-        self._lock: BinaryIO | None = None
-        self._own = Journals(self.path)
+        self._lock: BinaryIO | Lease | None = None
+        self._own = Journals(self.folder)
         try:
-            self._open(self.path)
+            self._open(self.folder)
         except BaseException:
             self.abandon()
             raise
 
-    def _open(self, out: Path) -> None:
-        if out.exists() and not out.is_dir():
+    @property
+    def path(self) -> Path:
+        """The directory on this machine, for those who write to it from other processes of it.
+
+        Raises
+        ------
+        StoreProblem
+            It is elsewhere.
+        """
+        if self.folder.path is None:
+            raise StoreProblem(
+                f"{self.folder} is no directory of this machine; give one, or a cluster's client"
+            )
+        return self.folder.path
+
+    def _open(self, out: Folder) -> None:
+        if out.path is not None and out.path.exists() and not out.path.is_dir():
             raise StoreProblem(f"{out} is a file; give a directory for the snapshot")
         held = read_manifest(out) if is_begun(out) else None
         if held is not None and held.get("scan") != self.manifest.get("scan"):
             differs = _differences(held.get("scan") or {}, self.manifest.get("scan") or {})
             raise StoreProblem(f"{out} holds another scan ({differs}); give a new directory")
+        self._take_lock(out)
+        wait_for_leases_of_others(out)
+        if held is not None:
+            self.resumed = True
+            self.manifest = held
+            self.roots_pem = out.read(ROOTS)
+        else:
+            out.write(ROOTS, self.roots_pem)
+            self.write_manifest()
+        for table in SNAPSHOT_TABLES:
+            out.make(table.name)
+            for left in out.list(table.name, ".part-*"):  # what a kill cut off
+                out.remove(left)
+            for journal in _journals(out, table.name):
+                if out.exists(_part_of(journal)):
+                    _remove_journal(out, journal)  # became a part; only its removal was cut off
+
+    def _take_lock(self, out: Folder) -> None:
+        """Make sure that nobody else writes this snapshot's manifest, by a lock, or elsewhere by a lease."""
+        taken = StoreProblem(f"another process is writing to {out}; let it end, or give a new directory")
         try:
-            (out / _WORK).mkdir(parents=True, exist_ok=True)
-            self._lock = (out / _WORK / "lock").open("wb")
+            out.make(WORK)
+            if out.path is None:
+                lease = Lease(out, MAIN)
+                if not lease.acquire(wait=is_begun(out)):
+                    raise taken
+                self._lock = lease
+                return
+            self._lock = (out.path / WORK / "lock").open("wb")
         except OSError as error:
-            raise StoreProblem(
-                f"cannot write to {out}: {error.strerror}; give a directory that can be"
-            ) from None
+            reason = error.strerror or str(error)
+            raise StoreProblem(f"cannot write to {out}: {reason}; give a directory that can be") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._unlock()
-            raise StoreProblem(
-                f"another process is writing to {out}; let it end, or give a new directory"
-            ) from None
-        if held is not None:
-            self.resumed = True
-            self.manifest = held
-            self.roots_pem = (out / ROOTS).read_bytes()
-        else:
-            _write_whole(out / ROOTS, self.roots_pem)
-            self.write_manifest()
-        for table in SNAPSHOT_TABLES:
-            (out / table.name).mkdir(exist_ok=True)
-            for left in (out / table.name).glob(".part-*"):  # what a kill cut off
-                left.unlink()
-            for journal in _journals(out, table.name):
-                if _part_of(out, journal).exists():
-                    journal.unlink()  # became a part; only its removal was cut off
+            raise taken from None
 
     def write_manifest(self) -> None:
         """Store the manifest as it is now."""
         text = json.dumps(self.manifest, indent=2, default=_to_json, ensure_ascii=False)
-        _write_whole(self.path / MANIFEST, text.encode() + b"\n")
+        self.folder.write(MANIFEST, text.encode() + b"\n")
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
         """Add a row to a table, or to a working table."""
@@ -302,54 +376,52 @@ class SnapshotWriter:
 
     def journals(self, writer: str) -> Journals:
         """Give another writer, another process for instance, journals of its own."""
-        return Journals(self.path, writer)
+        return Journals(self.folder, writer)
 
     def stored(self, table: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the rows there are, parts first, then journals, as mappings."""
         declared = TABLES.get(table)
         if declared is not None:
-            for arrow in _parts(self.path, declared, columns):
+            for arrow in _parts(self.folder, declared, columns):
                 yield from _python_rows(declared, arrow)
-        for path in _journals(self.path, table):
-            yield from _rows_in(path, declared)
+        for journal in _journals(self.folder, table):
+            yield from _rows_in(self.folder, journal, declared)
 
     def fold(self, *, finished: bool = True) -> None:
         """Turn journals into parts; without `finished`, only those that are full."""
         if finished:
             self._own.close()
         for table in SNAPSHOT_TABLES:
-            paths = _journals(self.path, table.name)
-            newest = {path.stem.rpartition("-")[0]: path for path in paths}
-            for path in paths:
-                if finished or newest[path.stem.rpartition("-")[0]] != path:
-                    self._fold(path, table)
+            names = _journals(self.folder, table.name)
+            newest = {_stem(name).rpartition("-")[0]: name for name in names}
+            for name in names:
+                if finished or newest[_stem(name).rpartition("-")[0]] != name:
+                    self._fold(name, table)
         if finished:
             self._drop_doubles("certificates", "sha256")
 
-    def _fold(self, path: Path, table: Table) -> None:
+    def _fold(self, journal: str, table: Table) -> None:
         from rtls_analysis.schema import to_arrow
 
-        rows = list(_rows_in(path, table))
+        rows = list(_rows_in(self.folder, journal, table))
         if rows:
-            write_part(_part_of(self.path, path), to_arrow(table, rows))
-        path.unlink()
+            write_part(self.folder, _part_of(journal), to_arrow(table, rows))
+        _remove_journal(self.folder, journal)
 
     def _drop_doubles(self, table: str, key: str) -> None:
         """Keep the first row of each key: several processes, or runs, may have seen the same certificate."""
-        import pyarrow.parquet as pq
-
         seen: set[str] = set()
-        for part in sorted((self.path / table).glob("part-*.parquet")):
+        for part in self.folder.list(table, "part-*.parquet"):
             is_new: list[bool] = []
-            for value in pq.read_table(part, columns=[key], partitioning=None).column(key).to_pylist():
+            for value in _read_part(self.folder, part, columns=[key]).column(key).to_pylist():
                 is_new.append(value not in seen)
                 seen.add(value)
             if not all(is_new):
-                write_part(part, pq.read_table(part, partitioning=None).filter(is_new))
+                write_part(self.folder, part, _read_part(self.folder, part).filter(is_new))
 
     def replacement(self, table: str) -> TableWriter:
         """Begin a whole table anew (the judged tables, when a scan ends)."""
-        return TableWriter(self.path / table, TABLES[table])
+        return TableWriter(self.folder, TABLES[table])
 
     def close(self) -> None:
         """Turn the journals into parts and let go of the directory."""
@@ -363,24 +435,26 @@ class SnapshotWriter:
             self._own.close()
         self._unlock()
         if self.is_temporary:
-            shutil.rmtree(self.path, ignore_errors=True)
+            self.folder.remove_all("")
 
     def _unlock(self) -> None:
-        if self._lock is not None:
+        if isinstance(self._lock, Lease):
+            self._lock.release()
+        elif self._lock is not None:
             self._lock.close()
-            self._lock = None
+        self._lock = None
 
     def drop_work(self) -> None:
         """Remove the working files of a finished scan (after `close`)."""
-        shutil.rmtree(self.path / _WORK, ignore_errors=True)
+        self.folder.remove_all(WORK)
 
     def snapshot(self) -> Snapshot:
         """Open what was written; a temporary directory is taken into memory and removed."""
-        snapshot = open_snapshot(self.path)
+        snapshot = open_snapshot(self.folder)
         if not self.is_temporary:
             return snapshot
         frames = {table.name: snapshot.table(table.name) for table in SNAPSHOT_TABLES}
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.folder.remove_all("")
         return Snapshot(None, snapshot.manifest, snapshot.roots_pem, frames)
 
 
@@ -392,43 +466,71 @@ def _differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
 # -- Reading -------------------------------------------------------------------------------------------------
 
 
-def is_begun(out: Path) -> bool:
+MAIN = "main"
+"""Name of the lease of who writes a snapshot's manifest, where there are no locks."""
+
+
+def wait_for_leases_of_others(out: Folder) -> None:
+    """Wait until no worker of an earlier run writes to a snapshot any more."""
+    wait_for_leases(out, but=(MAIN,))
+
+
+def is_begun(out: Address | Folder) -> bool:
     """Tell a directory that holds something from one that is not there, or where a kill came before the manifest."""
-    if not out.is_dir():
+    out = open_folder(out)
+    if out.path is None:
+        return out.exists(MANIFEST)
+    if not out.path.is_dir():
         return False
-    first = {_WORK, ROOTS, *(f".{name}.tmp" for name in (ROOTS, MANIFEST))}
-    return any(path.name not in first for path in out.iterdir())
+    first = {WORK, ROOTS, *(f".{name}.tmp" for name in (ROOTS, MANIFEST))}
+    return any(path.name not in first for path in out.path.iterdir())
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(folder: Address | Folder) -> dict[str, Any]:
     """Read the manifest of a snapshot directory; `StoreProblem` where there is none that can be read."""
+    folder = open_folder(folder)
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(folder.read(MANIFEST).decode())
     except FileNotFoundError:
-        raise StoreProblem(f"{path} is no snapshot: it has no {MANIFEST}") from None
+        raise StoreProblem(f"{folder} is no snapshot: it has no {MANIFEST}") from None
     except (OSError, ValueError) as error:
-        raise StoreProblem(f"the manifest of {path} cannot be read: {error}") from None
+        raise StoreProblem(f"the manifest of {folder} cannot be read: {error}") from None
     if not isinstance(manifest, dict):
-        raise StoreProblem(f"the manifest of {path} is no JSON object")
+        raise StoreProblem(f"the manifest of {folder} is no JSON object")
     if (form := manifest.get("format", FORMAT)) != FORMAT:
         raise StoreProblem(
-            f"{path} is a snapshot of format {form}, this version reads {FORMAT}; use the one that wrote it"
+            f"{folder} is a snapshot of format {form}, this version reads {FORMAT}; use the one that wrote it"
         )
     return manifest
 
 
+def _read_part(
+    folder: Folder, part: str, *, columns: Sequence[str] | None = None, filters: Any = None
+) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    names = None if columns is None else list(columns)
+    with folder.open(part) as file:
+        return pq.read_table(file, columns=names, filters=filters, partitioning=None)
+
+
 def _parts(
-    path: Path, table: Table, columns: Sequence[str] | None = None, where: Any = None
+    folder: Folder,
+    table: Table,
+    columns: Sequence[str] | None = None,
+    where: Any = None,
+    *,
+    pattern: str = "part-*.parquet",
 ) -> Iterator[pa.Table]:
     """The Parquet parts of a table with the declared types; columns that an older part lacks are nulls."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = list(columns) if columns is not None else table.names()
-    for part in sorted((path / table.name).glob("part-*.parquet")):
-        with pq.ParquetFile(part) as file:
+    for part in folder.list(table.name, pattern):
+        with folder.open(part) as source, pq.ParquetFile(source) as file:
             held = set(file.schema_arrow.names)
-        arrow = pq.read_table(part, columns=[n for n in names if n in held], filters=where, partitioning=None)
+        arrow = _read_part(folder, part, columns=[n for n in names if n in held], filters=where)
         arrays = [
             arrow.column(name).cast(table[name].arrow)
             if name in held
@@ -447,17 +549,20 @@ class Snapshot:
     """The tables of one scan, read when asked for.
 
     `domains`, `mx`, `hosts`, `sessions`, `certificates` and `attempts` are DataFrames with the columns that
-    `rtls_analysis.schema` declares; `manifest` says what was scanned, how, when and by which rules.
+    `rtls_analysis.schema` declares; `manifest` says what was scanned, how, when and by which rules. `address` is where
+    it lies, None in memory; `path` is that of a directory on this machine.
     """
 
     def __init__(
         self,
-        path: Path | None,
+        folder: Folder | Path | None,
         manifest: dict[str, Any],
         roots_pem: bytes,
         frames: Mapping[str, pd.DataFrame] | None = None,
     ) -> None:
-        self.path = path
+        self._folder = None if folder is None else open_folder(folder)
+        self.path = None if self._folder is None else self._folder.path
+        self.address = None if self._folder is None else self._folder.address
         self.manifest = manifest
         self.roots_pem = roots_pem
         self._frames: dict[str, pd.DataFrame] = dict(frames or {})
@@ -483,7 +588,7 @@ class Snapshot:
         unknown = sorted({*(columns or ()), *(where or {})} - set(declared.names()))
         if unknown:
             raise ValueError(f"{name} has no column {', '.join(unknown)}; see rtls_analysis.schema")
-        if self.path is None or name in self._frames:
+        if self._folder is None or name in self._frames:
             frame = self._frames[name]
             for column, value in (where or {}).items():
                 wanted = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
@@ -501,7 +606,7 @@ class Snapshot:
         import pyarrow as pa
 
         nothing = any(operator == "in" and not values for _column, operator, values in filters)
-        parts = [] if nothing else list(_parts(self.path, declared, columns, filters or None))
+        parts = [] if nothing else list(_parts(self._folder, declared, columns, filters or None))
         if not parts:
             parts = [
                 to_arrow(declared, ()).select(list(columns) if columns is not None else declared.names())
@@ -510,11 +615,15 @@ class Snapshot:
 
     def count(self, name: str) -> int:
         """Count the rows of a table, without reading them where they are on the disk."""
-        if self.path is None or name in self._frames:
+        if self._folder is None or name in self._frames:
             return len(self._frames[name])
         import pyarrow.parquet as pq
 
-        return sum(pq.read_metadata(part).num_rows for part in (self.path / name).glob("part-*.parquet"))
+        rows = 0
+        for part in self._folder.list(name, "part-*.parquet"):
+            with self._folder.open(part) as file:
+                rows += pq.read_metadata(file).num_rows
+        return rows
 
     def _whole(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
@@ -551,27 +660,30 @@ class Snapshot:
         """One row per connection made."""
         return self._whole("attempts")
 
-    def save(self, out: str | os.PathLike[str]) -> Snapshot:
-        """Write the tables to a new directory, which `open_snapshot` opens; gives that snapshot."""
-        path = Path(out)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    def save(self, out: Address) -> Snapshot:
+        """Write the tables to a new directory, by its path or address; gives the snapshot that is there."""
+        folder = open_folder(out)
+        path = folder.path
+        if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise StoreProblem(f"{path} exists and is not empty; give a new directory")
-        path.mkdir(parents=True, exist_ok=True)
-        _write_whole(path / ROOTS, self.roots_pem)
+        if path is None and folder.exists():
+            raise StoreProblem(f"{folder} exists; give a new address")
+        folder.make()
+        folder.write(ROOTS, self.roots_pem)
         import pyarrow as pa
 
         for table in SNAPSHOT_TABLES:
-            (path / table.name).mkdir()
+            folder.make(table.name)
             frame = self._whole(table.name)
             arrow = pa.Table.from_pandas(
                 frame.astype({c.name: object for c in table.columns if c.kind is Kind.WORD}),
                 schema=table.arrow_schema,
                 preserve_index=False,
             )
-            write_part(path / table.name / "part-000001.parquet", arrow.replace_schema_metadata(None))
+            write_part(folder, f"{table.name}/part-000001.parquet", arrow.replace_schema_metadata(None))
         text = json.dumps(self.manifest, indent=2, default=_to_json, ensure_ascii=False)
-        _write_whole(path / MANIFEST, text.encode() + b"\n")
-        return open_snapshot(path)
+        folder.write(MANIFEST, text.encode() + b"\n")
+        return open_snapshot(folder)
 
     @property
     def is_complete(self) -> bool:
@@ -579,7 +691,7 @@ class Snapshot:
         return bool(self.manifest.get("state") == "complete")
 
     def __repr__(self) -> str:
-        where = str(self.path) if self.path is not None else "in memory"
+        where = self.address or "in memory"
         return f"<Snapshot {where}: {self.count('domains'):,} domains, {self.count('sessions'):,} sessions>"
 
     def summary(self) -> pd.DataFrame:
@@ -624,20 +736,25 @@ class Snapshot:
         return "".join(parts)
 
 
-def open_snapshot(path: str | os.PathLike[str]) -> Snapshot:
-    """Open a snapshot directory that `rtls.scan` wrote; also one whose scan is unfinished, as far as it got.
+def open_snapshot(path: Address | Folder) -> Snapshot:
+    """Open a snapshot that `rtls.scan` wrote; also one whose scan is unfinished, as far as it got.
+
+    Parameters
+    ----------
+    path
+        Its directory, or its address on any fsspec file system, as ``s3://BUCKET/NAME``.
 
     Raises
     ------
     StoreProblem
         The path is no snapshot.
     """
-    directory = Path(path)
-    if not directory.is_dir():
-        raise StoreProblem(f"{directory} is no snapshot: there is no such directory")
-    manifest = read_manifest(directory)
+    folder = open_folder(path)
+    if folder.path is not None and not folder.path.is_dir():
+        raise StoreProblem(f"{folder} is no snapshot: there is no such directory")
+    manifest = read_manifest(folder)
     try:
-        roots = (directory / ROOTS).read_bytes()
+        roots = folder.read(ROOTS)
     except OSError as error:
-        raise StoreProblem(f"{directory} lacks its {ROOTS}: {error.strerror}") from None
-    return Snapshot(directory, manifest, roots)
+        raise StoreProblem(f"{folder} lacks its {ROOTS}: {error.strerror or error}") from None
+    return Snapshot(folder, manifest, roots)

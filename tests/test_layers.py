@@ -14,6 +14,7 @@ ORDER = [
     "providers",
     "schema",
     "frames",
+    "storage",
     "store",
     "addresses",
     "table_files",
