@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rtls_analysis.analysis.snapshots import compare
     from rtls_analysis.analysis.what_if import what_if
     from rtls_analysis.analysis.what_if_text import what_if_text
+    from rtls_analysis.frames import ClusterProblem
     from rtls_analysis.lab import start_lab
     from rtls_analysis.pages import DomainPage, scan_domain
     from rtls_analysis.read.dsn import iter_dsns, read_dsns, write_dsns
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ArtefactWarning": "rtls_analysis.analysis.rates",
+    "ClusterProblem": "rtls_analysis.frames",
     "DomainPage": "rtls_analysis.pages",
     "ListProblem": "rtls_analysis.scanner.targets",
     "MessagePage": "rtls_analysis.analysis.message_page",
@@ -116,6 +118,7 @@ _ROOMS = ("analysis", "outcomes", "plots", "schema")
 
 __all__ = [
     "ArtefactWarning",
+    "ClusterProblem",
     "DomainPage",
     "ListProblem",
     "MessagePage",

@@ -71,10 +71,29 @@ def _add_scan(commands: Any) -> None:
         metavar="FILE",
         help="list of domains: one a line, or CSV with a rank; - is standard input",
     )
-    scan.add_argument("-o", "--output", metavar="DIR", help="directory for the snapshot")
+    scan.add_argument(
+        "-o", "--output", metavar="DIR", help="directory for the snapshot, or an address as s3://BUCKET/NAME"
+    )
     who = scan.add_argument_group("who scans (required; also RTLS_EHLO_NAME and RTLS_CONTACT)")
     who.add_argument("--ehlo-name", metavar="NAME", help="host name of yours to greet with")
     who.add_argument("--contact", metavar="ADDRESS", help="where you can be reached")
+    where = scan.add_argument_group("from where (also RTLS_VANTAGE and RTLS_SOURCE, on each worker of a cluster)")
+    where.add_argument(
+        "--vantage",
+        metavar="NAME|each",
+        help="name of this place in the tables (the EHLO name); each: contact every target from every worker's place",
+    )
+    where.add_argument(
+        "--source",
+        action="append",
+        metavar="ADDR",
+        help="address of this machine to connect from, one IPv4 and one IPv6 at most",
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDR",
+        help="let the workers of a Dask cluster do it, as tcp://HOST:8786; DIR must be where all of them see it",
+    )
     scan.add_argument(
         "--resolver",
         metavar="ADDR",
@@ -346,7 +365,14 @@ def _is_problem(error: Exception) -> bool:
     """Whether this is one of the package's own clear lines to the caller."""
     import rtls_analysis as rtls
 
-    problems = (rtls.ScanProblem, rtls.ScanStopped, rtls.ListProblem, rtls.StoreProblem, rtls.ResolverProblem)
+    problems = (
+        rtls.ScanProblem,
+        rtls.ScanStopped,
+        rtls.ListProblem,
+        rtls.StoreProblem,
+        rtls.ResolverProblem,
+        rtls.ClusterProblem,
+    )
     return isinstance(error, problems)
 
 
@@ -380,6 +406,8 @@ def _scan(arguments: argparse.Namespace) -> int:
             "allow_special",
             "config",
             "seed",
+            "vantage",
+            "source",
         )
     }
     if arguments.opt_out:
@@ -387,6 +415,7 @@ def _scan(arguments: argparse.Namespace) -> int:
     snapshot = rtls.scan(
         [(target.domain, target.rank) for target in targets],
         arguments.output,
+        client=arguments.scheduler,
         plan_only=arguments.plan,
         progress=not arguments.quiet,
         **options,

@@ -36,18 +36,15 @@ def is_dask(frame: object) -> bool:
 def collected(frame: Frame, columns: Sequence[str] | None = None) -> Any:
     """Give a frame, or a column, as a pandas one; of a Dask frame only these columns are fetched, where they are named.
 
-    Columns that it lacks are left out. What hangs on the frame (``attrs``) comes with it. Rows are numbered anew,
-    where their index has no name.
+    Columns that it lacks are left out. What hangs on the frame (``attrs``) comes with it. Rows that are
+    numbered are numbered anew.
     """
     if not is_dask(frame):
         return frame
-    whole = frame
-    if columns is not None:
-        frame = frame[[name for name in columns if name in frame.columns]]
-    result = frame.compute()
-    if result.index.nlevels == 1 and result.index.name is None:
+    result = _selected(frame, columns).compute()
+    if result.index.name is None and result.index.dtype.kind == "i":
         result = result.reset_index(drop=True)
-    result.attrs = dict(getattr(whole, "attrs", {}))
+    result.attrs = dict(getattr(frame, "attrs", {}))
     return result
 
 
@@ -57,18 +54,34 @@ def with_attrs(frame: Frame, attrs: Mapping[str, Any]) -> Frame:
     return frame
 
 
-def mapped(frame: Frame, function: Callable[..., Any], *beside: Frame, **options: Any) -> Frame:
+def mapped(
+    frame: Frame,
+    function: Callable[..., Any],
+    *beside: Frame,
+    columns: Sequence[str] | None = None,
+    **options: Any,
+) -> Frame:
     """Call a function on a pandas frame, or, when it is computed, on each partition of a Dask one.
 
-    Gives a frame of the same kind. From a frame without rows the function has to make the columns and dtypes that it
-    always gives. Dask frames or columns in `beside` come along partition by partition.
+    Parameters
+    ----------
+    frame, beside, options
+        What the function gets; Dask frames in `beside` come along partition by partition.
+    function
+        Has to make the columns and dtypes that it always gives from a frame without rows too.
+    columns
+        What the function looks at: other columns of a Dask frame are not even read.
+
+    Returns
+    -------
+    Frame
+        A frame of the same kind; of a Dask frame nothing is computed yet.
     """
     if not is_dask(frame):
         return function(frame, *beside, **options)
-    empty = function(*(one._meta if is_dask(one) else one for one in (frame, *beside)), **options)
-    return with_attrs(
-        _by_partition(frame, function, *beside, empty=empty, **options), getattr(frame, "attrs", {})
-    )
+    empty = _without_rows(frame, function, *beside, **options)
+    result = _by_partition(_selected(frame, columns), function, *beside, empty=empty, **options)
+    return with_attrs(result, getattr(frame, "attrs", {}))
 
 
 def reduced(
@@ -76,14 +89,15 @@ def reduced(
     function: Callable[..., pd.DataFrame],
     *beside: Frame,
     how: str | Mapping[str, str] = "sum",
+    columns: Sequence[str] | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Sum a frame up: call a function on a pandas frame, or on each partition of a Dask one, where that lies.
 
     Parameters
     ----------
-    frame, beside, options
-        What the function gets; Dask frames in `beside` come along partition by partition.
+    frame, beside, columns, options
+        As for `mapped`.
     function
         Gives a table of numbers, its index the groups; ordered and without doubles, as ``groupby`` does.
     how
@@ -97,8 +111,9 @@ def reduced(
     """
     if not is_dask(frame):
         return function(frame, *beside, **options)
-    empty = function(*(one._meta if is_dask(one) else one for one in (frame, *beside)), **options)
-    sums = _by_partition(frame, _boxed, *beside, empty=_box(empty), function=function, options=options)
+    empty = _without_rows(frame, function, *beside, **options)
+    rows = _selected(frame, columns)
+    sums = _by_partition(rows, _boxed, *beside, empty=_box(empty), call=function, options=options)
     whole = sums.reduction(
         _joined,
         aggregate=_joined,
@@ -117,7 +132,7 @@ def tallied(frame: Frame, columns: Sequence[str], *, counts: str | None = None) 
 
     Missing values are values here. Where the rows have been counted before, `counts` names the column that says so.
     """
-    table = reduced(frame, _tally, columns=list(columns), counts=counts)
+    table = reduced(frame, _tally, keys=list(columns), counts=counts)
     return table.reset_index()
 
 
@@ -180,11 +195,22 @@ def split_like(frame: pd.DataFrame | Frame, other: Frame) -> Frame:
         return with_attrs(dd.from_pandas(frame.reset_index(drop=True), npartitions=1), attrs)
 
 
+def _without_rows(frame: Frame, function: Callable[..., Any], *beside: Frame, **options: Any) -> Any:
+    """Call a function on frames without rows: what the caller did wrong shows before anything is computed."""
+    return function(*(one._meta if is_dask(one) else one for one in (frame, *beside)), **options)
+
+
+def _selected(frame: Frame, columns: Sequence[str] | None) -> Frame:
+    if columns is None:
+        return frame
+    return frame[[name for name in dict.fromkeys(columns) if name in frame.columns]]
+
+
 def _by_partition(
-    frame: Frame, call: Callable[..., Any], /, *beside: Frame, empty: Any, **options: Any
+    frame: Frame, function: Callable[..., Any], /, *beside: Frame, empty: Any, **options: Any
 ) -> Frame:
     return frame.map_partitions(
-        call, *beside, meta=empty, align_dataframes=False, enforce_metadata=False, **options
+        function, *beside, meta=empty, align_dataframes=False, enforce_metadata=False, **options
     )
 
 
@@ -195,8 +221,8 @@ def _box(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"table": pd.Series([table], dtype=object)})
 
 
-def _boxed(*frames: pd.DataFrame, function: Callable[..., Any], options: Mapping[str, Any]) -> pd.DataFrame:
-    return _box(function(*frames, **options))
+def _boxed(*frames: pd.DataFrame, call: Callable[..., Any], options: Mapping[str, Any]) -> pd.DataFrame:
+    return _box(call(*frames, **options))
 
 
 def _joined(boxes: pd.DataFrame, how: str | Mapping[str, str]) -> pd.DataFrame:
@@ -214,8 +240,8 @@ def _joined(boxes: pd.DataFrame, how: str | Mapping[str, str]) -> pd.DataFrame:
     return _box(rows.groupby(keys, observed=True, dropna=False)[columns].agg(ways))
 
 
-def _tally(frame: pd.DataFrame, columns: list[str], counts: str | None) -> pd.DataFrame:
-    groups = frame.groupby(columns, observed=True, dropna=False)
+def _tally(frame: pd.DataFrame, keys: list[str], counts: str | None) -> pd.DataFrame:
+    groups = frame.groupby(keys, observed=True, dropna=False)
     sizes = groups.size() if counts is None else groups[counts].sum()
     return sizes.astype("int64").rename("count").to_frame()
 
@@ -355,6 +381,12 @@ class Cluster:
         if not info:
             raise ClusterProblem("the cluster has no worker; start one: dask worker SCHEDULER")
         return sorted(info, key=lambda address: (str(info[address].get("name")), address))
+
+    @property
+    def dashboard(self) -> str:
+        """Where Dask shows what its workers do, as a line for people; empty where it has no dashboard."""
+        link = self.client.dashboard_link
+        return f"Dask's dashboard: {link}" if link else ""
 
     def on_each(
         self, function: Callable[..., Any], *args: Any, workers: Sequence[str] | None = None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rtls_analysis.frames import Cluster
 from rtls_analysis.scanner.addresses import AllowedNetworks
+from rtls_analysis.scanner.cluster import ClusterCrew, ask_posts, describe_posts
 from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.descriptors import raise_limit
 from rtls_analysis.scanner.engine import Engine
@@ -23,8 +28,10 @@ from rtls_analysis.scanner.reach import check_responder
 from rtls_analysis.scanner.resolver import Resolver, ResolverProblem
 from rtls_analysis.scanner.socks import ProxyProblem, parse_proxy
 from rtls_analysis.scanner.targets import ListProblem, Target, make_targets, read_list
+from rtls_analysis.scanner.vantages import Vantage, describe_vantage
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.standards.requiretls import Rules
+from rtls_analysis.storage import Folder, open_folder
 from rtls_analysis.store import (
     Snapshot,
     SnapshotWriter,
@@ -51,6 +58,7 @@ async def scan_async(
     out: str | os.PathLike[str] | None = None,
     *,
     config: str | os.PathLike[str] | None = None,
+    client: Any = None,
     plan_only: bool = False,
     progress: bool = True,
     **options: Any,
@@ -60,8 +68,12 @@ async def scan_async(
     A cancellation stores what was done before it is passed on.
     """
     given = make_options(options, config=Path(config) if config is not None else None)
-    path = Path(out) if out is not None else None
-    return await _scan(_targets(domains), path, given, _Show(progress, plan_only))
+    folder = open_folder(out) if out is not None else None
+    with ExitStack() as stack:
+        cluster = (
+            stack.enter_context(await asyncio.to_thread(Cluster, client)) if client is not None else None
+        )
+        return await _scan(_targets(domains), folder, given, _Show(progress, plan_only), cluster=cluster)
 
 
 def scan(
@@ -86,6 +98,9 @@ def scan(
     rules: Rules | Mapping[str, Any] | None = None,
     seed: int | None = None,
     config: str | os.PathLike[str] | None = None,
+    vantage: str | None = None,
+    source: Sequence[str] | None = None,
+    client: Any = None,
     plan_only: bool = False,
     progress: bool = True,
 ) -> Snapshot:
@@ -100,8 +115,8 @@ def scan(
         Names in any form (U-labels, upper case, a final dot), pairs of name and rank, or the path of a list as a
         `Path`; a text is one domain.
     out
-        Directory for the snapshot. With the same directory again the scan is resumed. Without one the tables
-        stay in memory.
+        Directory for the snapshot, or an address such as ``s3://BUCKET/NAME``. With the same one again the scan is
+        resumed. Without one the tables stay in memory.
     ehlo_name, contact
         Who scans; see `configure`. There is no default.
     resolver
@@ -136,6 +151,15 @@ def scan(
         Decides the order in which addresses are contacted.
     config
         A TOML file with any of these.
+    vantage
+        Name of the place from which this scan is made, for the column of that name; by default the EHLO name. With
+        ``"each"``, and workers in several places, every target is contacted from each of them.
+    source
+        Own addresses from which connections are made, one IPv4 and one IPv6 at most.
+    client
+        A Dask client, or the address of a scheduler: the workers of that cluster do the work, and `out` must be
+        where all of them see it. Each may name its own vantage by its environment (``RTLS_VANTAGE``,
+        ``RTLS_EHLO_NAME``, ``RTLS_CONTACT``, ``RTLS_SOURCE``). The manners hold over all of them together.
     plan_only
         Look everything up, make the plan, and stop before the first contact; `manifest["plan"]` holds it.
     progress
@@ -154,8 +178,10 @@ def scan(
         This machine or its network cannot go on; what was done is kept, and the same call resumes.
     ScanInterrupted
         On Ctrl-C; its `snapshot` holds what was done.
+    ClusterProblem
+        There is no such scheduler, or no worker.
     """
-    path = Path(out) if out is not None else None
+    folder = open_folder(out) if out is not None else None
     holder: list[Snapshot] = []
     targets = _targets(domains)
     options = make_options(
@@ -177,18 +203,25 @@ def scan(
             "manners": manners,
             "rules": rules,
             "seed": seed,
+            "vantage": vantage,
+            "source": source,
         },
         config=Path(config) if config is not None else None,
     )
+    cluster = Cluster(client) if client is not None else None
+    show = _Show(progress, plan_only)
     try:
-        return run_sync(_scan(targets, path, options, _Show(progress, plan_only), holder))
+        return run_sync(_scan(targets, folder, options, show, holder=holder, cluster=cluster))
     except KeyboardInterrupt:
         if not holder:
             raise
         done = len(holder[0].domains)
-        where = f"; the same call with out={str(path)!r} resumes" if path is not None else ""
+        where = f"; the same call with out={folder.address!r} resumes" if folder is not None else ""
         message = f"interrupted after {done:,} of {len(targets):,} domains{where}"
         raise ScanInterrupted(holder[0], message) from None
+    finally:
+        if cluster is not None:
+            cluster.close()
 
 
 def _targets(domains: Domains) -> list[Target]:
@@ -221,27 +254,35 @@ class _Show:
 
 async def _scan(
     targets: list[Target],
-    out: Path | None,
+    out: Folder | None,
     options: Options,
     show: _Show,
+    *,
     holder: list[Snapshot] | None = None,
+    cluster: Cluster | None = None,
 ) -> Snapshot:
     _check(options)
     raise_limit()
     roots = _roots(options)
-    identity = scan_identity(targets, options, roots)
+    places = await _places(options, cluster)
+    identity = scan_identity(targets, options, roots, places)
     if out is not None and _is_finished(out, identity, options.rules):
         return open_snapshot(out)
+    names = [target.domain for target in targets[:3] if not target.problem]
+    announce = show.announce if len(targets) > 1 else lambda plan: None
     async with Resolver(options.resolver, ca_file=options.ca_file) as resolver:
-        check = await resolver.check([target.domain for target in targets[:3] if not target.problem])
-        await check_responder(options)
-        circumstances = describe_circumstances(options, resolver.server, check)
-        writer = SnapshotWriter(
-            out, make_manifest(identity, targets, options, roots, circumstances), roots.pem
+        if cluster is None:
+            check = await resolver.check(names)
+            await check_responder(options)
+            circumstances = describe_circumstances(options, resolver.server, check)
+            writer = _begin(out, identity, targets, options, roots, circumstances)
+            crew = None
+        else:
+            writer, crew = await _gather(cluster, out, identity, targets, options, roots)
+            announce(cluster.dashboard)
+        engine = Engine(
+            options, resolver, writer, roots, progress=show.progress, announce=announce, cluster=crew
         )
-        note_run(writer.manifest, circumstances, resumed=writer.resumed)
-        announce = show.announce if len(targets) > 1 else lambda plan: None
-        engine = Engine(options, resolver, writer, roots, progress=show.progress, announce=announce)
         try:
             await engine.run(targets, plan_only=show.plan_only)
             return _finish(writer, engine, "planned" if show.plan_only else "complete")
@@ -254,6 +295,58 @@ async def _scan(
             if holder is not None and snapshot is not None:
                 holder.append(snapshot)
             raise
+
+
+def _begin(
+    out: Folder | None,
+    identity: Mapping[str, Any],
+    targets: Sequence[Target],
+    options: Options,
+    roots: Roots,
+    circumstances: Mapping[str, Any],
+) -> SnapshotWriter:
+    """Begin a snapshot, or go on with one, and note this run in its manifest."""
+    writer = SnapshotWriter(out, make_manifest(identity, targets, options, roots, circumstances), roots.pem)
+    note_run(writer.manifest, circumstances, resumed=writer.resumed)
+    return writer
+
+
+async def _gather(
+    cluster: Cluster,
+    out: Folder | None,
+    identity: Mapping[str, Any],
+    targets: Sequence[Target],
+    options: Options,
+    roots: Roots,
+) -> tuple[SnapshotWriter, ClusterCrew]:
+    """Begin a snapshot, or go on with one, that the workers of a cluster write to."""
+    writer = SnapshotWriter(out, make_manifest(identity, targets, options, roots, {}), roots.pem)
+    try:
+        names = [target.domain for target in targets[:3] if not target.problem]
+        posts = await ask_posts(cluster, options, names, writer.folder)
+    except BaseException:
+        writer.abandon()
+        raise
+    circumstances = describe_posts(options, list(posts.values()))
+    if not writer.resumed:
+        writer.manifest.update(circumstances)
+    note_run(writer.manifest, circumstances, resumed=writer.resumed)
+    writer.write_manifest()
+    return writer, ClusterCrew(cluster, options, writer, posts)
+
+
+async def _places(options: Options, cluster: Cluster | None) -> list[Vantage]:
+    """Ask the workers of a cluster who they are; those of other versions would scan otherwise."""
+    if cluster is None:
+        return []
+    workers = await asyncio.to_thread(lambda: cluster.workers)
+    found = await asyncio.to_thread(cluster.on_each, describe_vantage, options, workers=workers)
+    for worker, vantage in found.items():
+        if vantage.version != (own := version("rtls_analysis")):
+            raise ScanProblem(
+                f"the worker {worker} has rtls_analysis {vantage.version}, this is {own}; give both one"
+            )
+    return list(found.values())
 
 
 def _check(options: Options) -> None:
@@ -273,7 +366,7 @@ def _in_a_line(
     """Give a problem that ended a scan in a form that says what would do."""
     if not isinstance(problem, OSError):
         return problem
-    where = f"cannot write to {writer.path}" if problem.errno in _DISK else "the scan cannot go on here"
+    where = f"cannot write to {writer.folder}" if problem.errno in _DISK else "the scan cannot go on here"
     reason = (problem.strerror or str(problem)).lower()
     return ScanStopped(f"{where}: {reason}; mend that and run the same scan again: what was done is kept")
 
@@ -303,7 +396,7 @@ def _finish(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot:
     return writer.snapshot()
 
 
-def _is_finished(out: Path, identity: Mapping[str, Any], rules: Rules) -> bool:
+def _is_finished(out: Folder, identity: Mapping[str, Any], rules: Rules) -> bool:
     """Whether a directory holds this scan, done to its end.
 
     Raises

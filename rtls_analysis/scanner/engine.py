@@ -11,19 +11,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rtls_analysis.outcomes import FeatureState, SessionOutcome, StsRecordState, TlsaState
 from rtls_analysis.progress import progress_bar
 from rtls_analysis.scanner.addresses import families
-from rtls_analysis.scanner.contacts import ASKED_FOR_REST, ScanStopped
+from rtls_analysis.scanner.cluster import ClusterCrew
+from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.introduction import check_introduction
 from rtls_analysis.scanner.options import Options
 from rtls_analysis.scanner.plan import Plan, Planner, expected, plan_text
 from rtls_analysis.scanner.probe import not_contacted
 from rtls_analysis.scanner.resolver import Resolver
-from rtls_analysis.scanner.shares import split
+from rtls_analysis.scanner.shares import Part, split
 from rtls_analysis.scanner.targets import Target
+from rtls_analysis.scanner.vantages import EACH
 from rtls_analysis.scanner.worker import (
     PROGRESS_SECONDS,
     Begin,
@@ -36,10 +38,12 @@ from rtls_analysis.scanner.worker import (
     Trouble,
     Work,
     Worker,
+    last_visits,
+    of_late,
     write_message,
 )
 from rtls_analysis.standards.certificates import Roots
-from rtls_analysis.store import LOOKUPS, POLICIES, VISITS, SnapshotWriter
+from rtls_analysis.store import LOOKUPS, POLICIES, SnapshotWriter, TableWriter
 from rtls_analysis.verdicts import Judge
 
 Row = dict[str, Any]
@@ -54,13 +58,21 @@ _FOLD_SECONDS = 20.0  # between two looks for journals that are full
 
 @dataclass(slots=True)
 class _Held:
-    """What an earlier run of the same scan stored."""
+    """What was done from a vantage by earlier runs of the same scan."""
 
-    domains: set[str] = field(default_factory=set)
     probed: set[tuple[str, str]] = field(default_factory=set)
     fetched: set[str] = field(default_factory=set)
     visits: dict[tuple[str, str], Row] = field(default_factory=dict)
-    contacts: list[Row] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _View:
+    """What is contacted from a vantage; or from all of them, where each target is contacted from one."""
+
+    vantage: str | None
+    seats: Sequence[int]  # of those who do it, in their crew
+    held: _Held
+    plan: Plan
 
 
 class Engine:
@@ -76,6 +88,8 @@ class Engine:
         Show progress bars.
     announce
         Is given the plan, as text, before the first contact.
+    cluster
+        The workers of a cluster, where they do the work.
     """
 
     def __init__(
@@ -87,6 +101,7 @@ class Engine:
         *,
         progress: bool,
         announce: Callable[[str], None],
+        cluster: ClusterCrew | None = None,
     ) -> None:
         self.options = options
         self.resolver = resolver
@@ -94,6 +109,7 @@ class Engine:
         self.roots = roots
         self.progress = progress
         self.announce = announce
+        self.cluster = cluster
 
     async def run(self, targets: Sequence[Target], *, plan_only: bool = False) -> None:
         """Do all that is left to do for these domains.
@@ -103,49 +119,44 @@ class Engine:
         ScanStopped, ResolverProblem
             It cannot go on from here; what was done is stored.
         """
-        held = self._load()
-        todo = [target for target in targets if target.domain not in held.domains]
+        done: set[str] = set()
+        if self.writer.resumed:
+            done = {row["domain"] for row in self.writer.stored(LOOKUPS, ["domain"])}
+        todo = [target for target in targets if target.domain not in done]
         async with self._crew(len(targets)) as crew:
             await self._look_up(crew, todo)
-            plan = self._plan(held)
-            if any(not job.own for job in plan.jobs):
-                await self._check_introduction()
+            views = self._plan(crew)
+            if any(not job.own for view in views for job in view.plan.jobs):
+                await self._check_introduction(crew)
             if not plan_only:
-                await self._contact(crew, plan, held)
+                await self._contact(crew, views)
 
-    def _load(self) -> _Held:
+    def _load(self, vantage: str | None) -> _Held:
+        """Give what is on record of a vantage, or of all where that is None."""
         held = _Held()
         if not self.writer.resumed:
             return held
-        held.domains.update(row["domain"] for row in self.writer.stored(LOOKUPS))
-        held.fetched.update(row["domain"] for row in self.writer.stored(POLICIES))
-        for row in self.writer.stored("sessions", ["mx_host", "address"]):
-            held.probed.add((row["mx_host"], row["address"]))
-        for row in self.writer.stored(VISITS):
-            pair = row["mx_host"], row["address"]
-            if pair not in held.probed and row["attempts"] >= held.visits.get(pair, row)["attempts"]:
-                held.visits[pair] = row
-        held.contacts = self._of_late()
+
+        def rows(table: str, names: Sequence[str]) -> Iterator[Row]:
+            found = self.writer.stored(table, [*names, "vantage"])
+            return (row for row in found if vantage is None or row["vantage"] == vantage)
+
+        held.fetched.update(row["domain"] for row in rows(POLICIES, ["domain"]))
+        held.probed.update(
+            (row["mx_host"], row["address"]) for row in rows("sessions", ["mx_host", "address"])
+        )
+        held.visits = last_visits(self.writer.stored, held.probed, vantage)
         return held
 
-    def _of_late(self) -> list[Row]:
-        """Give the connections of an earlier run that still count for the manners, in the order of their ends."""
-        manners = self.options.manners
-        spacing = max(manners.address_spacing, manners.prefix_spacing, manners.provider_spacing)
-        now = dt.datetime.now(dt.UTC)
-        spaced = now - dt.timedelta(seconds=spacing)
-        paused = now - dt.timedelta(seconds=manners.longest_pause)
-        columns = ["address", "provider", "started_at", "ended_at", "outcome"]
-        of_late = (
-            row
-            for row in self.writer.stored("attempts", columns)
-            if row["started_at"] > spaced or (row["outcome"] in ASKED_FOR_REST and row["ended_at"] > paused)
-        )
-        return sorted(of_late, key=lambda row: row["ended_at"])
-
     @contextlib.asynccontextmanager
-    async def _crew(self, domains: int) -> AsyncIterator[_Here | _Crew]:
-        """Give those who do the work: this process, or worker processes."""
+    async def _crew(self, domains: int) -> AsyncIterator[Crew]:
+        """Give those who do the work: this process, worker processes, or the workers of a cluster."""
+        if self.cluster is not None:
+            try:
+                yield self.cluster
+            finally:
+                await self.cluster.close()
+            return
         count = self.options.workers
         if count is None:
             count = (os.cpu_count() or 1) if domains >= WORTH_WORKERS else 1
@@ -153,7 +164,7 @@ class Engine:
         if count == 1:
             journals = self.writer.journals("w0")
             try:
-                yield _Here(Worker(self.options, journals, self.resolver, self.roots))
+                yield _Here(Worker(self.options, journals, self.resolver, self.roots), self.options)
             finally:
                 journals.close()
             return
@@ -163,13 +174,13 @@ class Engine:
         finally:
             await crew.close()
 
-    async def _look_up(self, crew: _Here | _Crew, targets: Sequence[Target]) -> None:
+    async def _look_up(self, crew: Crew, targets: Sequence[Target]) -> None:
         names: dict[str, None] = {}
         if targets:
             shares = [Domains(targets[at :: crew.size]) for at in range(crew.size)]
             async for progress in self._shown(crew, shares, "Looking up", "domain", len(targets)):
                 names.update(dict.fromkeys(progress.hosts))
-        if self.writer.resumed:
+        if self.writer.resumed or self.cluster is not None:
             wanted = (row["mx"] for row in self.writer.stored(LOOKUPS))
             names.update((name, None) for mx in wanted for _preference, name in mx)
         for row in self.writer.stored("hosts", ["mx_host"]):
@@ -181,7 +192,7 @@ class Engine:
                 pass
 
     async def _shown(
-        self, crew: _Here | _Crew, work: Sequence[Work], label: str, unit: str, total: int
+        self, crew: Crew, work: Sequence[Work], label: str, unit: str, total: int
     ) -> AsyncIterator[Progress]:
         """Let the work be done behind a progress bar; yields each word of it."""
         outcomes: Counter[str] = Counter()
@@ -199,76 +210,142 @@ class Engine:
                     fold_at = loop.time() + _FOLD_SECONDS
                 yield progress
 
-    def _plan(self, held: _Held) -> Plan:
+    def _plan(self, crew: Crew) -> list[_View]:
+        """Plan the contacts: one view of them, or one for each vantage."""
+        every = self.options.vantage == EACH
+        names = list(dict.fromkeys(crew.vantages)) if every else [None]
+        views: list[_View] = []
+        for name in names:
+            seats = [seat for seat, here in enumerate(crew.vantages) if name in (None, here)]
+            reached = [crew.families[seat] for seat in seats]
+            families = any(v4 for v4, _v6 in reached), any(v6 for _v4, v6 in reached)
+            here = {crew.vantages[seat] for seat in seats}
+            views.append(self._view(name, seats, families, here.pop() if len(here) == 1 else None))
+        whole = Plan(
+            [job for view in views for job in view.plan.jobs],
+            [left for view in views for left in view.plan.left_alone],
+            hosts=views[0].plan.hosts,
+            done=sum(view.plan.done for view in views),
+        )
+        summary = expected(whole, self.options)
+        if "plan" not in self.writer.manifest:
+            self.writer.manifest["plan"] = summary
+        self.writer.write_manifest()
+        self.announce(plan_text(summary, concurrency=self.options.concurrency))
+        return views
+
+    def _view(
+        self, vantage: str | None, seats: Sequence[int], families: tuple[bool, bool], name: str | None
+    ) -> _View:
+        """Plan what is contacted from a vantage, and put on record, by its name, what is left alone there."""
         columns = ["mx_host", "provider", "addresses", "tlsa_base", "tlsa_dnssec", "tlsa_state", "tlsa"]
         found = (
             (row["domain"], row["policy_host"])
             for row in self.writer.stored(LOOKUPS)
             if row.get("policy_host")
         )
-        reached = families(self.options.source)
-        plan = Planner(self.options, reached).make(
+        held = self._load(vantage)
+        plan = Planner(self.options, families).make(
             self.writer.stored("hosts", columns), found, probed=held.probed, fetched=held.fetched
         )
         unreached = SessionOutcome.FAMILY_UNAVAILABLE
-        if not any(reached) and any(left.outcome is unreached for left in plan.left_alone):
+        if not any(families) and any(left.outcome is unreached for left in plan.left_alone):
             raise ScanStopped(
                 "this machine has no route to the Internet, over IPv4 or IPv6; once it has, run the same scan "
                 "again: what was done is kept"
             )
         judge = Judge(self.options.rules, self.roots, _none_held)
         for left in plan.left_alone:
-            row = not_contacted(left.target, left.outcome, left.detail, vantage=self.options.vantage_name)
+            row = not_contacted(left.target, left.outcome, left.detail, vantage=name)
             self.writer.append("sessions", {**row, **judge.session(row, left.target.host_row)})
         for no_policy in plan.no_policy:
             row = {"domain": no_policy.domain, "sts_policy": no_policy.state, "sts_detail": no_policy.detail}
-            self.writer.append(POLICIES, {**row, "vantage": self.options.vantage_name})
-        summary = expected(plan, self.options)
-        if "plan" not in self.writer.manifest:
-            self.writer.manifest["plan"] = summary
-        self.writer.write_manifest()
-        self.announce(plan_text(summary, concurrency=self.options.concurrency))
-        return plan
+            self.writer.append(POLICIES, {**row, "vantage": name})
+        return _View(vantage, seats, held, plan)
 
-    async def _check_introduction(self) -> None:
+    async def _check_introduction(self, crew: Crew) -> None:
         """Warn where strangers would find something wrong with the way we introduce ourselves."""
-        warnings = await check_introduction(self.options, self.resolver)
+        if isinstance(crew, ClusterCrew):
+            warnings = await crew.check_introductions()
+        else:
+            warnings = await check_introduction(self.options, self.resolver)
         self.writer.manifest["vantage"]["warnings"] = warnings
         self.writer.write_manifest()
         for warning in warnings:
             self.announce(f"Warning: {warning}")
 
-    async def _contact(self, crew: _Here | _Crew, plan: Plan, held: _Held) -> None:
-        if not plan.jobs:
+    async def _contact(self, crew: Crew, views: Sequence[_View]) -> None:
+        total = sum(len(view.plan.jobs) for view in views)
+        if not total:
             return
-        total = len(plan.jobs)
-        parts = split(plan.jobs, crew.size, self.options.manners)
-        shares = [Share(part.jobs, held.visits, held.contacts, part.turns) for part in parts]
-        plan.jobs = []
-        async for _progress in self._shown(crew, shares, "Contacting", "server", total):
-            pass
+        for number, parts in enumerate(self._rounds(crew, views)):
+            is_first = not (self.writer.resumed or number)
+            contacts = [] if is_first else of_late(self.writer.stored, self.options.manners)
+            shares = [Share(part.jobs, held.visits, contacts, part.turns) for part, held in parts]
+            label = "Contacting" if len(views) == 1 else f"Contacting, round {number + 1} of {len(views)}"
+            jobs = sum(len(share.jobs) for share in shares)
+            async for _progress in self._shown(crew, shares, label, "server", jobs):
+                pass
+
+    def _rounds(self, crew: Crew, views: Sequence[_View]) -> Iterator[list[tuple[Part, _Held]]]:
+        """Give the shares of the crew: at once, or from each vantage what others contact in other rounds.
+
+        What is paced together is contacted from one vantage at a time, so that the manners hold over all of them.
+        """
+        manners = self.options.manners
+        if len(views) == 1:
+            (view,) = views
+            parts = split(view.plan.jobs, crew.size, manners)
+            view.plan.jobs = []
+            yield [(part, view.held) for part in parts]
+            return
+        whose = {id(job): number for number, view in enumerate(views) for job in view.plan.jobs}
+        everything = [job for view in views for job in view.plan.jobs]
+        blocks = split(everything, len(views), manners, too_large=len(everything))
+        for turn in range(len(views)):
+            shares: list[tuple[Part, _Held]] = [(Part(), _Held()) for _ in range(crew.size)]
+            for number, view in enumerate(views):
+                block = blocks[(number + turn) % len(views)]
+                jobs = [job for job in block.jobs if whose[id(job)] == number]
+                for seat, part in zip(view.seats, split(jobs, len(view.seats), manners), strict=True):
+                    shares[seat] = part, view.held
+            yield shares
 
     # -- verdicts --------------------------------------------------------------------------------------------
 
     def judge(self) -> None:
         """Judge every domain whose contacts are all done: the tables `domains` and `mx`, written anew."""
         hosts = {row["mx_host"]: row for row in self.writer.stored("hosts", _HOST_COLUMNS)}
+        tables = self.writer.replacement("domains"), self.writer.replacement("mx")
+        every = self.options.vantage == EACH
+        for vantage in [place["name"] for place in self.writer.manifest["vantages"]] if every else [None]:
+            self._judge_view(vantage, hosts, *tables)
+        for table in tables:
+            table.finish()
+
+    def _judge_view(
+        self, vantage: str | None, hosts: Mapping[str, Row], domains: TableWriter, mx_table: TableWriter
+    ) -> None:
+        """Judge what was seen from a vantage, or from all of them together."""
         sessions: dict[str, list[Row]] = {}
         for row in self.writer.stored("sessions", _SESSION_COLUMNS):
-            sessions.setdefault(row["mx_host"], []).append(_lean(row))
-        policies = {row["domain"]: row for row in self.writer.stored(POLICIES)}
+            if vantage in (None, row["vantage"]):
+                sessions.setdefault(row["mx_host"], []).append(_lean(row))
+        policies = {
+            row["domain"]: row
+            for row in self.writer.stored(POLICIES)
+            if vantage in (None, row.get("vantage"))
+        }
         judge = Judge(self.options.rules, self.roots, self._certificates(hosts, sessions).__getitem__)
-        domains, mx_table = self.writer.replacement("domains"), self.writer.replacement("mx")
         for lookup in self.writer.stored(LOOKUPS):
             if not _is_done(lookup, hosts, sessions, policies):
                 continue
             domain, mx = _rows_of(lookup, hosts, policies)
+            place = vantage or _place(lookup, domain, mx, hosts, sessions)
             result = judge.domain(domain, mx, hosts, sessions)
-            domains.add({**domain, **result.domain})
+            domains.add({**domain, **result.domain, "vantage": place})
             for row, columns in zip(mx, result.mx, strict=True):
-                mx_table.add({**row, **columns, "vantage": domain.get("vantage")})
-        domains.finish()
-        mx_table.finish()
+                mx_table.add({**row, **columns, "vantage": place})
 
     def _certificates(
         self, hosts: Mapping[str, Row], sessions: Mapping[str, Sequence[Row]]
@@ -296,6 +373,7 @@ _HOST_COLUMNS = [
     "tlsa_base",
     "tlsa",
     "addresses_dnssec",
+    "vantage",
 ]
 _SESSION_COLUMNS = [
     "mx_host",
@@ -311,6 +389,7 @@ _SESSION_COLUMNS = [
     "dns_id_match",
     "dane",
     "dane_detail",
+    "vantage",
 ]
 
 
@@ -339,6 +418,20 @@ def _is_done(
     return True
 
 
+def _place(
+    lookup: Row,
+    domain: Row,
+    mx: Sequence[Row],
+    hosts: Mapping[str, Row],
+    sessions: Mapping[str, Sequence[Row]],
+) -> str | None:
+    """Name the vantage from which everything about a domain was seen; None where it was not one alone."""
+    names = [line["mx_host"] for line in mx]
+    places = {lookup.get("vantage"), domain.get("vantage"), *(hosts[name]["vantage"] for name in names)}
+    places.update(session["vantage"] for name in names for session in sessions.get(name, ()))
+    return places.pop() if len(places) == 1 else None
+
+
 def _rows_of(lookup: Row, hosts: Mapping[str, Row], policies: Mapping[str, Row]) -> tuple[Row, list[Row]]:
     """Put what was found into the columns of `domains` and `mx`, verdicts aside."""
     row = {**lookup, **policies.get(lookup["domain"], {})}
@@ -362,13 +455,27 @@ def _rows_of(lookup: Row, hosts: Mapping[str, Row], policies: Mapping[str, Row])
 # -- who does the work ---------------------------------------------------------------------------------------
 
 
+class Crew(Protocol):
+    """Those who do the work of a scan; each does a share of a piece of it."""
+
+    size: int
+    vantages: list[str]  # of each
+    families: list[tuple[bool, bool]]  # whether each reaches IPv4, and IPv6
+
+    def do(self, work: Sequence[Work]) -> AsyncIterator[Progress]:
+        """Let each do its share; yields how it goes over all."""
+        ...
+
+
 class _Here:
     """The work is done in this process, in this event loop."""
 
     size = 1
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, options: Options) -> None:
         self._worker = worker
+        self.vantages = [options.vantage_name]
+        self.families = [families(options.source)]
 
     async def do(self, work: Sequence[Work]) -> AsyncIterator[Progress]:
         """Do the work; yields how it goes."""
@@ -389,6 +496,8 @@ class _Crew:
 
     def __init__(self, options: Options, folder: Path, size: int, resolver: Resolver) -> None:
         self.size = size
+        self.vantages = [options.vantage_name] * size
+        self.families = [families(options.source)] * size
         self._begin = [
             Begin(
                 replace(

@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import pickle
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from rtls_analysis.scanner.addresses import AllowedNetworks
-from rtls_analysis.scanner.contacts import PATIENCE, Contacts, ScanStopped
+from rtls_analysis.scanner.contacts import ASKED_FOR_REST, PATIENCE, Contacts, ScanStopped
 from rtls_analysis.scanner.descriptors import raise_limit
 from rtls_analysis.scanner.lookups import Lookups
 from rtls_analysis.scanner.loop import new_loop
-from rtls_analysis.scanner.options import Options
+from rtls_analysis.scanner.options import Manners, Options
 from rtls_analysis.scanner.politeness import Job, OptOut, Turn
+from rtls_analysis.scanner.probe import ProbeTarget
 from rtls_analysis.scanner.resolver import Resolver, ResolverProblem
 from rtls_analysis.scanner.smtp_client import LocalTrouble
 from rtls_analysis.scanner.socks import proxy_connect
 from rtls_analysis.scanner.targets import Target
 from rtls_analysis.standards.certificates import Roots
-from rtls_analysis.store import LOOKUPS, ROOTS, Journals
+from rtls_analysis.store import LOOKUPS, POLICIES, ROOTS, VISITS, Journals
 
 LOOKUPS_AT_ONCE = 300  # domains or hosts whose questions are on their way; the resolver bounds the questions
 PROGRESS_SECONDS = 0.25
@@ -62,6 +64,9 @@ class Share:
 
 
 Work = Domains | Hosts | Share
+
+Stored = Callable[[str, Sequence[str] | None], Iterable[dict[str, Any]]]
+"""Yields rows of a table by its name: some columns, or all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,74 @@ class Worker:
         await self._contacts.run(share.jobs, share.visits)
 
 
+def of_late(stored: Stored, manners: Manners) -> list[dict[str, Any]]:
+    """Give the connections on record that still count for the manners, in the order of their ends."""
+    spacing = max(manners.address_spacing, manners.prefix_spacing, manners.provider_spacing)
+    now = dt.datetime.now(dt.UTC)
+    spaced = now - dt.timedelta(seconds=spacing)
+    paused = now - dt.timedelta(seconds=manners.longest_pause)
+    columns = ["address", "provider", "started_at", "ended_at", "outcome"]
+    rows = (
+        row
+        for row in stored("attempts", columns)
+        if row["started_at"] > spaced or (row["outcome"] in ASKED_FOR_REST and row["ended_at"] > paused)
+    )
+    return sorted(rows, key=lambda row: row["ended_at"])
+
+
+def last_visits(
+    stored: Stored, probed: Container[tuple[str, str]], vantage: str | None = None
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Give the last visit on record of each (MX host, address) that a server pushed back and that is not `probed`."""
+    visits: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in stored(VISITS, None):
+        pair = row["mx_host"], row["address"]
+        is_other = pair in probed or (vantage is not None and row["vantage"] != vantage)
+        if not is_other and row["attempts"] >= visits.get(pair, row)["attempts"]:
+            visits[pair] = row
+    return visits
+
+
+def left_of(work: Work, stored: Stored, manners: Manners, vantage: str | None = None) -> Work:
+    """Give what is left of a share of which some is on record: of a domain, host or address nothing is done twice.
+
+    Parameters
+    ----------
+    work
+        A share.
+    stored
+        Yields the rows of a table that its worker wrote, those of earlier pieces of work too.
+    manners
+        Of the scan: connections of a moment ago count for them.
+    vantage
+        Where each target is contacted from each vantage: that of the share.
+    """
+    if isinstance(work, Domains):
+        done = {row["domain"] for row in stored(LOOKUPS, ["domain"])}
+        return Domains([target for target in work.targets if target.domain not in done])
+    if isinstance(work, Hosts):
+        known = {row["mx_host"] for row in stored("hosts", ["mx_host"])}
+        return Hosts([name for name in work.names if name not in known])
+
+    def here(table: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        rows = stored(table, [*names, "vantage"])
+        return (row for row in rows if vantage is None or row["vantage"] == vantage)
+
+    probed = {(row["mx_host"], row["address"]) for row in here("sessions", ["mx_host", "address"])}
+    fetched = {row["domain"] for row in here(POLICIES, ["domain"])}
+    jobs = [
+        job
+        for job in work.jobs
+        if (
+            (job.payload.mx_host, job.payload.address) not in probed
+            if isinstance(job.payload, ProbeTarget)
+            else job.payload.domain not in fetched
+        )
+    ]
+    visits = {**work.visits, **last_visits(stored, probed, vantage)}
+    return Share(jobs, visits, [*work.contacts, *of_late(stored, manners)], work.turns)
+
+
 async def all_or_none(work: Iterable[Awaitable[None]]) -> None:
     """Run tasks together; the first failure, or a cancellation, ends them all before it is raised."""
     tasks = [asyncio.ensure_future(item) for item in work]
@@ -296,14 +369,14 @@ async def _do(worker: Worker, work: Work, incoming: _Input, answers: IO[bytes]) 
         if not doing.done():
             return None
         problem = doing.exception()
-        return Done() if problem is None else Trouble(_portable(problem))
+        return Done() if problem is None else Trouble(portable(problem))
     finally:
         doing.cancel()
         ending.cancel()
         await asyncio.gather(doing, ending, return_exceptions=True)
 
 
-def _portable(problem: BaseException) -> Exception:
+def portable(problem: BaseException) -> Exception:
     """Give a problem in a form that another process can raise."""
     if isinstance(problem, (ScanStopped, ResolverProblem, OSError)):
         return problem
