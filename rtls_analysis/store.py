@@ -530,6 +530,8 @@ def _parts(
     for part in folder.list(table.name, pattern):
         with folder.open(part) as source, pq.ParquetFile(source) as file:
             held = set(file.schema_arrow.names)
+        if any(name not in held for name, *_is in where or ()):  # nulls, which nobody asks for
+            continue
         arrow = _read_part(folder, part, columns=[n for n in names if n in held], filters=where)
         arrays = [
             arrow.column(name).cast(table[name].arrow)
@@ -612,6 +614,48 @@ class Snapshot:
                 to_arrow(declared, ()).select(list(columns) if columns is not None else declared.names())
             ]
         return from_arrow(declared, pa.concat_tables(parts))
+
+    @property
+    def vantages(self) -> list[str]:
+        """Names of the places from which anything was seen; none in a snapshot that tells of no place."""
+        import pandas as pd
+
+        tables = [self.table(name, columns=["vantage"])["vantage"] for name in ("domains", "sessions")]
+        return sorted(str(name) for name in pd.concat(tables).dropna().unique())
+
+    @property
+    def is_from_each(self) -> bool:
+        """Every target was contacted from each of several vantages: `domains`, `mx` and `sessions` tell it of each."""
+        if (scan := self.manifest.get("scan")) is not None:
+            return len(scan.get("vantages", ())) > 1
+        keys = {"domains": ["domain"], "sessions": ["mx_host", "address"]}
+        tables = [self.table(name, columns=[*columns, "vantage"]) for name, columns in keys.items()]
+        named = [table[table["vantage"].notna()].drop_duplicates() for table in tables]
+        return any(
+            table.duplicated(columns).any() for table, columns in zip(named, keys.values(), strict=True)
+        )
+
+    def from_vantage(self, name: str) -> Snapshot:
+        """Give what was seen from one vantage, in memory: a snapshot like that of a scan from there alone.
+
+        Raises
+        ------
+        ValueError
+            The snapshot has nothing from there.
+        """
+        if name not in (known := self.vantages):
+            there = ", ".join(known) or "none"
+            raise ValueError(f"no vantage {name!r} in this snapshot; there are {there}")
+        frames = {
+            table: self.table(table, where={"vantage": name})
+            for table in ("domains", "mx", "sessions", "attempts")
+        }
+        hosts = {*frames["mx"]["mx_host"], *frames["sessions"]["mx_host"]}
+        frames["hosts"] = self.table("hosts", where={"mx_host": sorted(hosts)})
+        chains = (frames["sessions"]["chain_sha256"], frames["domains"]["sts_chain_sha256"])
+        shown = {sha256 for lists in chains for chain in lists.dropna() for sha256 in chain}
+        frames["certificates"] = self.table("certificates", where={"sha256": sorted(shown)})
+        return Snapshot(None, _manifest_of(self.manifest, name), self.roots_pem, frames)
 
     def count(self, name: str) -> int:
         """Count the rows of a table, without reading them where they are on the disk."""
@@ -698,13 +742,13 @@ class Snapshot:
         """Count domains by share: one row per question, one column per `DomainShare` word; counts."""
         import pandas as pd
 
-        domains = self.table("domains", columns=QUESTIONS)
+        domains = one_vantage(self).table("domains", columns=QUESTIONS)
         counts = {name: domains[name].value_counts(sort=False) for name in QUESTIONS}
         return pd.DataFrame(counts).T.fillna(0).astype("int64")
 
     def obstacles(self) -> pd.Series[int]:
         """Count domains by what stops a REQUIRETLS message first, most frequent first; counts."""
-        counts = self.table("domains", columns=["obstacle"])["obstacle"].value_counts()
+        counts = one_vantage(self).table("domains", columns=["obstacle"])["obstacle"].value_counts()
         return counts[(counts > 0) & (counts.index != "")].rename_axis("obstacle").rename("domains")
 
     def _headline(self) -> str:
@@ -714,9 +758,18 @@ class Snapshot:
             f"{self.count('domains'):,} domains, {self.count('hosts'):,} MX hosts, "
             f"{self.count('sessions'):,} addresses"
         )
-        return f"Scan of {date}: {size}" + ("" if state == "complete" else f" ({state or 'unfinished'})")
+        seen = f", seen from {self.manifest['vantage']['name']}" if "of_each" in self.manifest else ""
+        return f"Scan of {date}: {size}{seen}" + (
+            "" if state == "complete" else f" ({state or 'unfinished'})"
+        )
+
+    def _by_vantage(self) -> list[Snapshot]:
+        """Give this snapshot, or where each vantage tells all of it one for each of them."""
+        return [self.from_vantage(name) for name in self.vantages] if self.is_from_each else [self]
 
     def __str__(self) -> str:
+        if self.is_from_each:
+            return "\n\n\n".join(map(str, self._by_vantage()))
         text = f"{self._headline()}\n\n{self.summary().to_string()}"
         obstacles = self.obstacles()
         if len(obstacles):
@@ -727,6 +780,8 @@ class Snapshot:
     def _repr_html_(self) -> str:
         import html
 
+        if self.is_from_each:
+            return "".join(snapshot._repr_html_() for snapshot in self._by_vantage())
         parts = [f"<p><b>{html.escape(self._headline())}</b></p>", self.summary().to_html()]
         obstacles = self.obstacles()
         if len(obstacles):
@@ -734,6 +789,37 @@ class Snapshot:
         if warning := self.manifest.get("resolver", {}).get("warning", ""):
             parts.append(f"<p>{html.escape(warning)}</p>")
         return "".join(parts)
+
+
+def one_vantage(snapshot: Snapshot) -> Snapshot:
+    """Give a snapshot whose domains and addresses are each told once: whoever counts them asks here.
+
+    Raises
+    ------
+    ValueError
+        Each of several vantages tells of all of them.
+    """
+    if not snapshot.is_from_each:
+        return snapshot
+    first, *_others = names = snapshot.vantages
+    raise ValueError(
+        f"this snapshot has the vantages {', '.join(names)}: take one with snapshot.from_vantage({first!r}), or "
+        "compare them with rtls_analysis.analysis.compare_vantages(snapshot)"
+    )
+
+
+def _manifest_of(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Give the manifest of a scan as that of one from this vantage alone; `of_each` lists those it was one of."""
+    scan = dict(manifest.get("scan", {}))
+    places = [place for place in manifest.get("vantages", ()) if place.get("name") == name]
+    own: dict[str, Any] = {"vantages": places}
+    about = {
+        key: value for place in places for key, value in place.items() if key not in ("resolver", "workers")
+    }
+    own["vantage"] = {**manifest.get("vantage", {}), "name": name, **about}
+    if names := scan.pop("vantages", ()):
+        own["of_each"] = list(names)
+    return {**manifest, **own, **({"scan": scan} if "scan" in manifest else {})}
 
 
 def open_snapshot(path: Address | Folder) -> Snapshot:

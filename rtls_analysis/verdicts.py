@@ -555,7 +555,8 @@ def judge(snapshot: Snapshot, **reading: Any) -> Snapshot:
 
     rules = _rules_of(snapshot, **reading)
     rows = {name: snapshot_rows(snapshot, name) for name in ("domains", "mx", "hosts", "sessions")}
-    judged = judge_rows(rows, _judge_of(snapshot, rules, snapshot.certificates))
+    judge = _judge_of(snapshot, rules, snapshot.certificates)
+    judged = judge_rows(rows, judge, from_each=snapshot.is_from_each)
     frames = {
         table.name: to_frame(table, judged[table.name])
         if table.name in judged
@@ -577,23 +578,25 @@ def _judge_of(snapshot: Snapshot, rules: Rules, certificates: pd.DataFrame) -> J
     return Judge(rules, Roots.from_pem(snapshot.roots_pem), ders.__getitem__)
 
 
-def judge_rows(rows: Mapping[str, Sequence[Row]], judge: Judge) -> dict[str, list[dict[str, Any]]]:
-    """Judge the rows of the four tables; gives them with their verdict columns put in place."""
+def judge_rows(
+    rows: Mapping[str, Sequence[Row]], judge: Judge, *, from_each: bool = False
+) -> dict[str, list[dict[str, Any]]]:
+    """Judge the rows of the four tables; gives them with their verdict columns put in place.
+
+    With `from_each` a domain is judged by what was seen from the vantage of its row.
+    """
     hosts = {host["mx_host"]: {**host, **host_verdict(host)} for host in rows["hosts"]}
-    sessions: list[dict[str, Any]] = []
-    by_host: dict[str, list[dict[str, Any]]] = {}
-    for session in rows["sessions"]:
-        row = {**session, **judge.session(session, hosts[session["mx_host"]])}
-        sessions.append(row)
-        by_host.setdefault(row["mx_host"], []).append(row)
-    by_domain: dict[str, list[Row]] = {}
-    for line in rows["mx"]:
-        by_domain.setdefault(line["domain"], []).append(line)
+    sessions = [
+        {**session, **judge.session(session, hosts[session["mx_host"]])} for session in rows["sessions"]
+    ]
+    by_host = _by(sessions, "mx_host", from_each=from_each)
+    by_domain = _by(rows["mx"], "domain", from_each=from_each)
     domains: list[dict[str, Any]] = []
     mx: list[dict[str, Any]] = []
     for domain in rows["domains"]:
-        of_domain = by_domain.get(domain["domain"], [])
-        result = judge.domain(domain, of_domain, hosts, by_host)
+        place = domain["vantage"] if from_each else None
+        of_domain = by_domain.get(place, {}).get(domain["domain"], [])
+        result = judge.domain(domain, of_domain, hosts, by_host.get(place, {}))
         domains.append({**domain, **result.domain})
         mx += [{**row, **columns} for row, columns in zip(of_domain, result.mx, strict=True)]
     return {"domains": domains, "mx": mx, "hosts": list(hosts.values()), "sessions": sessions}
@@ -603,21 +606,31 @@ def judge_hops(snapshot: Snapshot) -> Iterator[tuple[Row, HopResult | None]]:
     """Judge every hop of a snapshot: pairs of a domain's row and one of its hops, None where it has none."""
     judge = _judge_of(snapshot, _rules_of(snapshot), snapshot.certificates)
     hosts = {row["mx_host"]: row for row in snapshot_rows(snapshot, "hosts")}
-    sessions: dict[str, list[Row]] = {}
-    row: Row
-    for row in snapshot_rows(snapshot, "sessions"):
-        sessions.setdefault(row["mx_host"], []).append(row)
-    mx: dict[str, list[Row]] = {}
-    for row in snapshot_rows(snapshot, "mx"):
-        mx.setdefault(row["domain"], []).append(row)
+    from_each = snapshot.is_from_each
+    sessions = _by(snapshot_rows(snapshot, "sessions"), "mx_host", from_each=from_each)
+    mx = _by(snapshot_rows(snapshot, "mx"), "domain", from_each=from_each)
     for domain in snapshot_rows(snapshot, "domains"):
-        hops = judge.domain(domain, mx.get(domain["domain"], ()), hosts, sessions).hops
+        place = domain["vantage"] if from_each else None
+        of_domain = mx.get(place, {}).get(domain["domain"], ())
+        hops = judge.domain(domain, of_domain, hosts, sessions.get(place, {})).hops
         for hop in hops or (None,):
             yield domain, hop
 
 
+def _by(rows: Iterable[Row], name: str, *, from_each: bool) -> dict[str | None, dict[str, list[Row]]]:
+    """Sort rows by vantage, where each tells of all targets, and by what they are of."""
+    sorted_: dict[str | None, dict[str, list[Row]]] = {}
+    for row in rows:
+        place = row["vantage"] if from_each else None
+        sorted_.setdefault(place, {}).setdefault(row[name], []).append(row)
+    return sorted_
+
+
 def explain(snapshot: Snapshot, domain: str) -> DomainResult:
     """Judge one domain of a snapshot again and keep every hop's verdict, for a page that tells why."""
+    from rtls_analysis.store import one_vantage
+
+    snapshot = one_vantage(snapshot)
     rows = snapshot_rows(snapshot, "domains", {"domain": domain})
     if not rows:
         raise KeyError(domain)

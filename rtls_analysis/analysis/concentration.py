@@ -14,7 +14,7 @@ from rtls_analysis.analysis.hops import QUESTIONS, domain_shares, hop_verdicts
 from rtls_analysis.analysis.rates import ArtefactWarning, with_rates
 from rtls_analysis.analysis.words import Said, answers, one_of
 from rtls_analysis.outcomes import DomainShare, MxState, Obstacle
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 from rtls_analysis.verdicts import Answer
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def provider_sizes(snapshot: Snapshot, *, unit: str = "domain") -> tuple[pd.Seri
     one_of("unit", unit, UNITS)
     unknown = 0
     if unit == "domain":
-        domains = snapshot.table("domains", columns=["mx_state", "provider"])
+        domains = one_vantage(snapshot).table("domains", columns=["mx_state", "provider"])
         provider = domains["provider"]
         told = answers(domains["mx_state"], unknown=[str(MxState.DNS_FAILURE)])
         missing = provider.isna().to_numpy()
@@ -203,7 +203,7 @@ def provider_sizes(snapshot: Snapshot, *, unit: str = "domain") -> tuple[pd.Seri
         hosts = snapshot.table("hosts", columns=["mx_host", "provider"])
         provider = hosts["provider"]
         if unit == "address":
-            sessions = snapshot.table("sessions", columns=["mx_host"])
+            sessions = one_vantage(snapshot).table("sessions", columns=["mx_host"])
             provider = sessions.merge(hosts, on="mx_host", how="left")["provider"]
     sizes = provider.value_counts().rename_axis("provider").rename(unit)
     sizes.attrs["unit"] = unit
@@ -259,7 +259,7 @@ def providers(
     one_of("question", of, QUESTIONS)
     sizes, unknown = provider_sizes(snapshot, unit=unit)
     counts = sizes.rename("numerator").to_frame().assign(trials=int(sizes.sum()), unknown=unknown)
-    domains = snapshot.table("domains", columns=["provider", of])
+    domains = one_vantage(snapshot).table("domains", columns=["provider", of])
     told = answers(domains[of])
     yes, no = told.where(Said.YES), told.where(Said.NO)
     having = (
@@ -348,7 +348,7 @@ def leave_one_out(
         a difference of shares).
     """
     one_of("question", of, QUESTIONS)
-    domains = snapshot.table("domains", columns=["provider", of])
+    domains = one_vantage(snapshot).table("domains", columns=["provider", of])
     told = answers(domains[of])
     counts = _said_counts(told, domains["provider"])
     total = counts.sum()
@@ -427,7 +427,7 @@ def one_switches(
         }
         can = [kinds[kind] for kind in zip(hops["obstacles"], hops["maybe"], strict=True)]
         hops = hops[pd.Series(can, index=hops.index, dtype=bool)]
-    domains = snapshot.table("domains", columns=["domain", of])
+    domains = one_vantage(snapshot).table("domains", columns=["domain", of])
     told = answers(domains[of])
     state = pd.Series(told.said, index=pd.Index(domains["domain"]))
     pairs = hops[["domain", "provider"]].drop_duplicates()

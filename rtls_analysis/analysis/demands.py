@@ -25,7 +25,7 @@ from rtls_analysis.outcomes import (
 )
 from rtls_analysis.schema import DOMAINS, MX, SESSIONS, Demand, Table, VerifiedBy, rows_of
 from rtls_analysis.standards.requiretls import HopVerdict, Rules, StsWithDane, domain_obstacle
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 from rtls_analysis.verdicts import Answer, domain_share
 
 Row = Mapping[str, Any]
@@ -135,7 +135,9 @@ def standings(snapshot: Snapshot, demand: Demand, domains: Collection[str]) -> d
 def _rows(
     snapshot: Snapshot, table: Table, columns: Sequence[str], key: str, wanted: Collection[str]
 ) -> list[dict[str, Any]]:
-    return rows_of(table, snapshot.table(table.name, columns=columns, where={key: sorted(wanted)}))
+    return rows_of(
+        table, one_vantage(snapshot).table(table.name, columns=columns, where={key: sorted(wanted)})
+    )
 
 
 class _Judge:

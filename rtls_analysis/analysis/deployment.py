@@ -17,7 +17,7 @@ from rtls_analysis.analysis.rates import rates, with_rates
 from rtls_analysis.analysis.readiness import RULES, UNITS
 from rtls_analysis.analysis.words import Answers, Said, answers, one_of
 from rtls_analysis.outcomes import DomainShare, StsMode, StsPolicyState
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def feature_table(snapshot: Snapshot, *, rule: str = "any") -> pd.DataFrame:
 
     `rule` ``"best_preference"`` asks only the most preferred MX hosts of each domain.
     """
-    domains = snapshot.domains
+    domains = one_vantage(snapshot).domains
     if rule == "best_preference":
         hops = hop_verdicts(snapshot)
         best = hops.groupby("domain")["preference"].transform("min")
@@ -174,7 +174,7 @@ def _units(
         if rule == "best_preference":
             frame = frame[frame["preference"].eq(frame.groupby("domain")["preference"].transform("min"))]
     if by is not None or populations is not None:
-        groups = domain_groups(snapshot.domains, by, populations)
+        groups = domain_groups(one_vantage(snapshot).domains, by, populations)
         names = [f"{name}_of_domain" if name in keys else str(name) for name in groups.columns[1:]]
         groups.columns = ["domain", *names]
         frame = frame.drop(columns=[name for name in names if name in frame.columns]).merge(
@@ -266,7 +266,7 @@ def shares(
     """
     import pandas as pd
 
-    domains = snapshot.domains
+    domains = one_vantage(snapshot).domains
     if of not in domains.columns or not isinstance(domains[of].dtype, pd.CategoricalDtype):
         words = [name for name in domains.columns if isinstance(domains[name].dtype, pd.CategoricalDtype)]
         raise ValueError(f"{of!r} is no column of words; there are {', '.join(words)}")

@@ -11,7 +11,7 @@ from rtls_analysis.outcomes import DaneState, DomainShare, MxState, Obstacle, St
 from rtls_analysis.schema import DOMAINS, HOSTS, MX, SESSIONS, rows_of
 from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.standards.requiretls import Rules
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 from rtls_analysis.verdicts import Answer, HopResult, Judge
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _kinds(snapshot: Snapshot) -> _Kinds:
     import numpy as np
     import pandas as pd
 
-    domains = snapshot.table("domains", columns=_DOMAIN_COLUMNS)
+    domains = one_vantage(snapshot).table("domains", columns=_DOMAIN_COLUMNS)
     mx = snapshot.table("mx", columns=_MX_COLUMNS)
     hosts = snapshot.table("hosts", columns=_HOST_COLUMNS)
     sessions = snapshot.table("sessions", columns=_SESSION_COLUMNS)

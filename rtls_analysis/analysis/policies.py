@@ -10,7 +10,7 @@ from rtls_analysis.analysis.hops import hop_verdicts
 from rtls_analysis.analysis.rates import with_rates
 from rtls_analysis.analysis.words import Said, answers
 from rtls_analysis.outcomes import Obstacle, StsMode, StsPolicyState, StsRecordState
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 from rtls_analysis.verdicts import Answer
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def sts_states(snapshot: Snapshot, *, confidence: float = 0.95) -> pd.DataFrame:
     """
     import pandas as pd
 
-    domains = snapshot.domains
+    domains = one_vantage(snapshot).domains
     record = answers(domains["sts_record"])
     asked = int(record.where(Said.YES).sum() + record.where(Said.NO).sum())
     tables: dict[str, pd.DataFrame] = {}
@@ -143,7 +143,7 @@ def _mx_matches(snapshot: Snapshot, valid: pd.DataFrame) -> pd.DataFrame:
 
 def _matches(snapshot: Snapshot, valid: pd.DataFrame) -> pd.DataFrame:
     naming = valid["domain"][valid["sts_mode"].ne(StsMode.NONE)]
-    mx = snapshot.table("mx", columns=["domain", "sts_match"])
+    mx = one_vantage(snapshot).table("mx", columns=["domain", "sts_match"])
     mx = mx[mx["domain"].isin(naming) & mx["sts_match"].notna()]
     return mx["sts_match"].astype(bool).groupby(mx["domain"]).agg(["all", "any"])
 

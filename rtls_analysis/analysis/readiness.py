@@ -14,7 +14,7 @@ from rtls_analysis.analysis.rates import ArtefactWarning, rates, with_rates
 from rtls_analysis.analysis.words import one_of
 from rtls_analysis.outcomes import DnsSecurity, DomainShare, Obstacle
 from rtls_analysis.standards.requiretls import Rules
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 from rtls_analysis.verdicts import Answer, judge
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _unit_ends(
     hops = _of_unit(snapshot, hops, unit)
     names: list[str] = []
     if by is not None or populations is not None:
-        groups = domain_groups(snapshot.domains, by, populations)
+        groups = domain_groups(one_vantage(snapshot).domains, by, populations)
         names = [f"{name}_of_domain" if name in keys else name for name in groups.columns[1:]]
         groups.columns = ["domain", *names]
         hops = hops.drop(columns=[name for name in names if name in hops.columns]).merge(groups, on="domain")
@@ -178,7 +178,7 @@ def _unit_ends(
 
 
 def _warn_untrusted(snapshot: Snapshot) -> None:
-    security = snapshot.table("domains", columns=["mx_dnssec"])["mx_dnssec"].dropna()
+    security = one_vantage(snapshot).table("domains", columns=["mx_dnssec"])["mx_dnssec"].dropna()
     if len(security) and security.eq(DnsSecurity.NOT_TESTED).all():
         warnings.warn(
             "DNSSEC was not tested, the resolver is not trusted: whether MX names are secured and certificates match"
@@ -246,7 +246,7 @@ def _of_unit(snapshot: Snapshot, hops: pd.DataFrame, unit: str) -> pd.DataFrame:
     hops = hops[hops["mx_host"].notna()]
     if unit == "address":  # a host whose lookup failed has none that is known
         return hops[hops["address"].ne("")]
-    mx = snapshot.table("mx", columns=["domain", "mx_host", "provider", "preference"])
+    mx = one_vantage(snapshot).table("mx", columns=["domain", "mx_host", "provider", "preference"])
     column = UNITS[unit][1][0]
     rest = mx[~mx[column].isin(hops[column])].assign(passed=0, reason=str(Obstacle.NO_MX))
     return pd.concat([hops, rest], ignore_index=True) if len(rest) else hops
@@ -407,7 +407,7 @@ def readings(
     import pandas as pd
 
     chosen = READINGS if readings is None else readings
-    groups = domain_groups(snapshot.domains, by, populations)
+    groups = domain_groups(one_vantage(snapshot).domains, by, populations)
     names = [name for name in groups.columns if name != "domain"]
     wanted = (DomainShare.ALL, DomainShare.SOME) if yes is None else [yes] if isinstance(yes, str) else yes
     words = [str(word) for word in wanted]

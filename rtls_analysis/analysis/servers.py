@@ -22,7 +22,7 @@ from rtls_analysis.outcomes import (
     TlsaState,
 )
 from rtls_analysis.standards.dane import TlsaRecord, check_dane
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -119,7 +119,7 @@ def _session_ends(snapshot: Snapshot) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["mx_host", "address", "outcome", "stage", "starttls", "pkix"]
-    sessions = snapshot.table("sessions", columns=columns)
+    sessions = one_vantage(snapshot).table("sessions", columns=columns)
     outcome, stage, starttls = (sessions[name] for name in ("outcome", "stage", "starttls"))
     has_tls = starttls.eq(FeatureState.YES)
     conditions: list[tuple[Any, int, Any]] = [
@@ -151,8 +151,8 @@ def _domain_ends(snapshot: Snapshot, sessions: pd.DataFrame) -> pd.DataFrame:
     """Give each domain the best of its ends: of its own lookup, of its hosts, of their sessions."""
     import pandas as pd
 
-    domains = snapshot.table("domains", columns=["domain", "mx_state"])
-    mx = snapshot.table("mx", columns=["domain", "mx_host", "mx_state"])
+    domains = one_vantage(snapshot).table("domains", columns=["domain", "mx_state"])
+    mx = one_vantage(snapshot).table("mx", columns=["domain", "mx_host", "mx_state"])
     own = pd.DataFrame(
         {
             "domain": domains["domain"],
@@ -227,7 +227,7 @@ def certificate_verdicts(
     label, keys = _VERDICT_UNITS[unit]
     found = _faults(snapshot)
     if unit == "domain":
-        found = snapshot.table("mx", columns=["domain", "mx_host"]).merge(found, on="mx_host")
+        found = one_vantage(snapshot).table("mx", columns=["domain", "mx_host"]).merge(found, on="mx_host")
     words = [str(word) for word in PkixState if word != PkixState.NOT_TESTED]
     best = found.sort_values("place", kind="stable").drop_duplicates(keys, keep="last")
     first = best["pkix"].value_counts()
@@ -252,7 +252,7 @@ def _faults(snapshot: Snapshot) -> pd.DataFrame:
         "certificate_not_after",
         "certificate_key",
     ]
-    sessions = snapshot.table("sessions", columns=columns)
+    sessions = one_vantage(snapshot).table("sessions", columns=columns)
     sessions = sessions[sessions["starttls"].eq(FeatureState.YES)].reset_index(drop=True)
     certificates = snapshot.table("certificates", columns=["sha256", "subject", "issuer", "not_before"])
     leaf = sessions["chain_sha256"].map(lambda chain: chain[0] if len(chain) else None, na_action="ignore")
@@ -301,7 +301,7 @@ def tlsa_matches(snapshot: Snapshot) -> pd.DataFrame:
         columns=["mx_host", "tlsa_state", "tlsa_base", "tlsa"],
         where={"tlsa_state": TlsaState.USABLE},
     )
-    sessions = snapshot.table(
+    sessions = one_vantage(snapshot).table(
         "sessions",
         columns=["mx_host", "dane", "chain_sha256", "started_at"],
         where={"mx_host": list(hosts["mx_host"])},
@@ -349,7 +349,7 @@ def tlsa_errors(snapshot: Snapshot, *, rule: str = "any", confidence: float = 0.
     DataFrame
         What `errors_by_unit` gives.
     """
-    mx = snapshot.table("mx", columns=["domain", "mx_host"])
+    mx = one_vantage(snapshot).table("mx", columns=["domain", "mx_host"])
     return errors_by_unit(tlsa_matches(snapshot), mx, rule=rule, confidence=confidence)
 
 

@@ -16,7 +16,7 @@ from rtls_analysis.analysis.intervals import CONFIDENCE, wilson
 from rtls_analysis.analysis.rates import MINIMUM
 from rtls_analysis.analysis.words import Answers, Said, answers
 from rtls_analysis.outcomes import DomainShare, StsPolicyState, TlsrptState
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 from rtls_analysis.verdicts import NO_POLICY
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def compare(before: Snapshot, after: Snapshot, columns: Sequence[str] = COLUMNS)
     import pandas as pd
 
     wanted = ["domain", *columns]
-    old = before.table("domains", columns=wanted).astype(object).set_index("domain")
-    new = after.table("domains", columns=wanted).astype(object).set_index("domain")
+    old = one_vantage(before).table("domains", columns=wanted).astype(object).set_index("domain")
+    new = one_vantage(after).table("domains", columns=wanted).astype(object).set_index("domain")
     rows = [(domain, "", Change.ENTERED, "", "") for domain in new.index if domain not in old.index]
     both = new.index.intersection(old.index, sort=False)
     was, now = (frame.loc[both].fillna("").astype(str).to_numpy() for frame in (old, new))
@@ -150,7 +150,7 @@ def transitions(before: Snapshot, after: Snapshot, *, of: str = "requiretls_read
 
     old, new = (_by_domain(snapshot, of) for snapshot in (before, after))
     both = pd.DataFrame({"before": old, "after": new}).fillna(NOT_LISTED)
-    words = [str(word) for word in before.domains[of].cat.categories]
+    words = [str(word) for word in one_vantage(before).domains[of].cat.categories]
     present = set(both["before"]) | set(both["after"])
     order = [word for word in [*words, NO_WORD, NOT_LISTED] if word in present]
     matrix = pd.crosstab(both["before"], both["after"]).reindex(index=order, columns=order, fill_value=0)
@@ -161,7 +161,7 @@ def transitions(before: Snapshot, after: Snapshot, *, of: str = "requiretls_read
 def _by_domain(snapshot: Snapshot, column: str) -> pd.Series[Any]:
     import pandas as pd
 
-    domains = snapshot.table("domains", columns=list(dict.fromkeys(["domain", column])))
+    domains = one_vantage(snapshot).table("domains", columns=list(dict.fromkeys(["domain", column])))
     if not isinstance(domains[column].dtype, pd.CategoricalDtype):
         raise ValueError(f"{column} is no column of words")  # noqa: TRY004 - a caller's word, no wrong type
     return domains.set_index("domain")[column].astype(object).fillna(NO_WORD)

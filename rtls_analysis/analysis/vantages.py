@@ -11,7 +11,7 @@ from rtls_analysis.analysis.rates import with_rates
 from rtls_analysis.analysis.snapshots import paired_rows
 from rtls_analysis.analysis.words import Said, answers, one_of
 from rtls_analysis.outcomes import FeatureState
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def _pairs(first: Snapshot, second: Snapshot, of: Sequence[str], unit: str) -> t
     """Join what both scans saw; gives also how many the first and the second saw alone."""
     one_of("unit", unit, UNITS)
     table, keys, _label = UNITS[unit]
-    one, other = (snapshot.table(table, columns=[*keys, *of]) for snapshot in (first, second))
+    one, other = (one_vantage(snapshot).table(table, columns=[*keys, *of]) for snapshot in (first, second))
     both = one.merge(other, on=keys, suffixes=("_first", "_second"))
     return both, len(one) - len(both), len(other) - len(both)
 
@@ -185,7 +185,7 @@ def _by_family(snapshot: Snapshot, of: Sequence[str]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    sessions = cohorts(snapshot.table("sessions", columns=["mx_host", "address", *of]))
+    sessions = cohorts(one_vantage(snapshot).table("sessions", columns=["mx_host", "address", *of]))
     keys = [sessions["mx_host"], sessions["family"]]
     order = (
         FeatureState.NO,

@@ -14,7 +14,7 @@ from rtls_analysis.report.page import Section, render
 from rtls_analysis.report.scan import headline, scan_sections
 from rtls_analysis.report.tables import coverage_tables
 from rtls_analysis.report.what_if import what_if_headline, what_if_section
-from rtls_analysis.store import Snapshot
+from rtls_analysis.store import Snapshot, one_vantage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +70,8 @@ def write_report(
         raise ValueError(
             f"nothing to report on: give snapshot=, what_if=, {', '.join(f'{name}=' for name in frames)}"
         )
+    if snapshot is not None:
+        snapshot = one_vantage(snapshot)
     if what_if is None and snapshot is not None and deliveries is not None:
         from rtls_analysis.analysis.what_if import what_if as judge_mail
 
