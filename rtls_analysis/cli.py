@@ -77,7 +77,9 @@ def _add_scan(commands: Any) -> None:
     who = scan.add_argument_group("who scans (required; also RTLS_EHLO_NAME and RTLS_CONTACT)")
     who.add_argument("--ehlo-name", metavar="NAME", help="host name of yours to greet with")
     who.add_argument("--contact", metavar="ADDRESS", help="where you can be reached")
-    where = scan.add_argument_group("from where (also RTLS_VANTAGE and RTLS_SOURCE, on each worker of a cluster)")
+    where = scan.add_argument_group(
+        "from where (also RTLS_VANTAGE and RTLS_SOURCE, on each worker of a cluster)"
+    )
     where.add_argument(
         "--vantage",
         metavar="NAME|each",
@@ -184,7 +186,16 @@ def _add_audit(commands: Any) -> None:
     audit.set_defaults(run=_audit)
 
 
-_OUTPUT = "write the table too: .parquet, .csv or .jsonl"
+_INPUTS = "files, globs, folders, or addresses as s3://BUCKET/NAME"
+_OUTPUT = "write the table too: .parquet, .csv or .jsonl, or a FOLDER/ for Parquet parts; at an address too"
+
+
+def _add_scheduler(command: Any) -> None:
+    command.add_argument(
+        "--scheduler",
+        metavar="ADDR",
+        help="let the workers of a Dask cluster do it, as tcp://HOST:8786; -o is a FOLDER/ that all of them see",
+    )
 
 
 def _add_logs(commands: Any) -> None:
@@ -194,8 +205,13 @@ def _add_logs(commands: Any) -> None:
         description="Read the logs of mail servers, of any size, plain or packed, and sum up: attempts, TLS levels, "
         "REQUIRETLS outcomes, the worst destinations. With -o and --connections the tables are written too.",
     )
-    logs.add_argument("paths", nargs="+", metavar="FILE", help="files, globs or folders; - is standard input")
-    logs.add_argument("-o", "--output", metavar="FILE", help="write the attempts: .parquet, .csv or .jsonl")
+    logs.add_argument("paths", nargs="+", metavar="FILE", help=f"{_INPUTS}; - is standard input")
+    logs.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the attempts: .parquet, .csv or .jsonl, or a FOLDER/ of parts",
+    )
     logs.add_argument("--connections", metavar="FILE", help="write the connections too")
     logs.add_argument(
         "--mta", default="auto", metavar="NAME", help="read only this server's lines, as postfix (auto)"
@@ -210,6 +226,7 @@ def _add_logs(commands: Any) -> None:
         help="replace local parts by hashes under the secret key in this file",
     )
     logs.add_argument("--domains-too", action="store_true", help="replace domains and hosts as well")
+    _add_scheduler(logs)
     logs.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     logs.set_defaults(run=_logs)
 
@@ -221,8 +238,9 @@ def _add_dsns(commands: Any) -> None:
         description="Read delivery status notifications out of .eml files, mbox, Maildir and folders, packed or not: a "
         "row for each recipient, with the TLS reason where there is one.",
     )
-    dsns.add_argument("paths", nargs="+", metavar="PATH", help="files or folders; - is standard input")
+    dsns.add_argument("paths", nargs="+", metavar="PATH", help=f"{_INPUTS}; - is standard input")
     dsns.add_argument("-o", "--output", metavar="FILE", help=_OUTPUT)
+    _add_scheduler(dsns)
     dsns.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     dsns.set_defaults(run=_dsns)
 
@@ -233,8 +251,9 @@ def _add_tls_reports(commands: Any) -> None:
         help="read SMTP TLS reports (RFC 8460)",
         description="Read TLS reports out of JSON, gzip, zip and mail: a row for each policy and failure.",
     )
-    reports.add_argument("paths", nargs="+", metavar="PATH", help="files or folders; - is standard input")
+    reports.add_argument("paths", nargs="+", metavar="PATH", help=f"{_INPUTS}; - is standard input")
     reports.add_argument("-o", "--output", metavar="FILE", help=_OUTPUT)
+    _add_scheduler(reports)
     reports.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     reports.set_defaults(run=_tls_reports)
 
@@ -445,7 +464,7 @@ def _scan(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
 
-    if Path(arguments.path).is_file():
+    if _is_table(arguments.path):
         return _show_table(arguments.path)
     snapshot = rtls.open_snapshot(arguments.path)
     if arguments.table:
@@ -466,6 +485,17 @@ def _show(arguments: argparse.Namespace) -> int:
     else:
         print(snapshot)
     return OK
+
+
+def _is_table(path: str) -> bool:
+    """Whether this is a table in a file, or in a folder of Parquet parts, and no snapshot."""
+    from rtls_analysis.storage import open_folder
+    from rtls_analysis.store import MANIFEST
+
+    if path.endswith((".parquet", ".csv", ".jsonl")) or Path(path).is_file():
+        return True
+    folder = open_folder(path)
+    return not folder.exists(MANIFEST) and bool(folder.list("", "*.parquet"))
 
 
 def _show_table(path: str) -> int:
@@ -542,6 +572,7 @@ def _logs(arguments: argparse.Namespace) -> int:
 
     if arguments.domains_too and not arguments.pseudonymise:
         raise rtls.ScanProblem("--domains-too goes with --pseudonymise KEYFILE")
+    _check_scheduler(arguments)
     try:
         summary, coverage = write_logs(
             arguments.paths,
@@ -552,6 +583,7 @@ def _logs(arguments: argparse.Namespace) -> int:
             year=arguments.year,
             pseudonymise=arguments.pseudonymise,
             domains_too=arguments.domains_too,
+            client=arguments.scheduler,
             progress=not arguments.quiet,
         )
     except ValueError as error:
@@ -566,9 +598,15 @@ def _dsns(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
     from rtls_analysis.read.dsn import summarise_dsns
 
+    _check_scheduler(arguments)
     if not arguments.output:
         return _tell(rtls.read_dsns(arguments.paths, progress=not arguments.quiet), summarise_dsns, arguments)
-    summary = rtls.write_dsns(arguments.paths, arguments.output, progress=not arguments.quiet)
+    try:
+        summary = rtls.write_dsns(
+            arguments.paths, arguments.output, client=arguments.scheduler, progress=not arguments.quiet
+        )
+    except ValueError as error:
+        raise rtls.ScanProblem(str(error)) from None
     if not arguments.quiet:
         print(summary)
     return _unreadable(summary.coverage.get("unreadable_files"))
@@ -578,8 +616,30 @@ def _tls_reports(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
     from rtls_analysis.read.tls_reports import tls_reports_summary
 
-    frame = rtls.read_tls_reports(arguments.paths, progress=not arguments.quiet)
-    return _tell(frame, tls_reports_summary, arguments)
+    _check_scheduler(arguments)
+    shown = not arguments.quiet
+    if not arguments.scheduler:
+        return _tell(rtls.read_tls_reports(arguments.paths, progress=shown), tls_reports_summary, arguments)
+    from rtls_analysis.frames import collected
+
+    try:
+        found = rtls.read_tls_reports(
+            arguments.paths, client=arguments.scheduler, out=arguments.output, progress=shown
+        )
+    except ValueError as error:
+        raise rtls.ScanProblem(str(error)) from None
+    frame = collected(found)
+    if shown:
+        print(tls_reports_summary(frame))
+    return _unreadable(frame.attrs["coverage"].get("unreadable_files"))
+
+
+def _check_scheduler(arguments: argparse.Namespace) -> None:
+    """Raise where a cluster would not know where to put what it reads."""
+    import rtls_analysis as rtls
+
+    if arguments.scheduler and not arguments.output:
+        raise rtls.ScanProblem("--scheduler goes with -o FOLDER/, which all workers see")
 
 
 def _received(arguments: argparse.Namespace) -> int:

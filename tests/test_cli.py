@@ -448,6 +448,7 @@ def test_every_option_of_scan_is_one_of_the_function() -> None:
         "--input": "domains",
         "--output": "out",
         "--plan": "plan_only",
+        "--scheduler": "client",
         "--quiet": "progress",
     }
     for option in _options(_commands()["scan"]):
