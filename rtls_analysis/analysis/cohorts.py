@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from rtls_analysis.analysis.declared import declared
-from rtls_analysis.frames import Frame, mapped
+from rtls_analysis.analysis.declared import declared, table_to_declare
+from rtls_analysis.frames import Frame, collected, is_dask, mapped
 from rtls_analysis.providers import provider_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,12 @@ def cohorts(
     [['a.se', 'top', '1-1,000', 'se'], ['b.org', '(none)', '10,001-100,000', 'org']]
     """
     return mapped(
-        declared(frame), _cohorts, populations=populations, rank_edges=rank_edges, rank_bin=rank_bin
+        frame,
+        _cohorts,
+        populations=populations,
+        rank_edges=rank_edges,
+        rank_bin=rank_bin,
+        table=table_to_declare(frame),
     )
 
 
@@ -67,9 +72,11 @@ def _cohorts(
     populations: Mapping[str, Collection[str]] | None = None,
     rank_edges: Sequence[int] = RANK_EDGES,
     rank_bin: int = RANK_BIN,
+    table: str | None = None,
 ) -> pd.DataFrame:
     import pandas as pd
 
+    frame = declared(frame, table)
     if populations is not None:
         if "domain" not in frame.columns:
             raise ValueError("populations are lists of domains; this table has no column 'domain'")
@@ -136,6 +143,10 @@ _DERIVED = {
 }
 
 
+SOURCES = ("rank", *(source for source, _function in _DERIVED.values()))
+"""Columns that groups are derived from."""
+
+
 def _mapped(values: pd.Series[Any], function: Any) -> pd.Series[Any]:
     """Apply a function to each distinct text of a column; missing stays missing."""
     held = {value: function(value) for value in values.dropna().unique() if value != ""}
@@ -187,10 +198,10 @@ def row_labels(frame: pd.DataFrame, by: str | Sequence[str] | pd.Series[Any] | N
 
     if by is None:
         return pd.DataFrame({"group": pd.Categorical(["all"] * len(frame), categories=["all"])})
-    wanted = [by] if isinstance(by, (str, pd.Series)) else list(by)
+    wanted = [by] if isinstance(by, (str, pd.Series)) or is_dask(by) else list(by)
     columns: dict[str, Any] = {}
     derived: pd.DataFrame | None = None
-    for item in wanted:
+    for item in map(collected, wanted):
         if isinstance(item, str) and item not in frame.columns:
             derived = _cohorts(frame) if derived is None else derived
             if item not in derived.columns:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rtls_analysis.analysis.hops import QUESTIONS, domain_shares, hop_verdicts
 from rtls_analysis.analysis.rates import ArtefactWarning, with_rates
 from rtls_analysis.analysis.words import Said, answers, one_of
+from rtls_analysis.frames import collected
 from rtls_analysis.outcomes import DomainShare, MxState, Obstacle
 from rtls_analysis.store import Snapshot, one_vantage
 from rtls_analysis.verdicts import Answer
@@ -40,7 +41,7 @@ def hhi(sizes: Any) -> float:
     """
     import numpy as np
 
-    values = np.asarray(sizes, dtype=float)
+    values = np.asarray(collected(sizes), dtype=float)
     total = values.sum()
     return float(((100 * values / total) ** 2).sum()) if total > 0 else float("nan")
 
@@ -53,7 +54,7 @@ def gini(sizes: Any) -> float:
     """
     import numpy as np
 
-    values = np.sort(np.asarray(sizes, dtype=float))
+    values = np.sort(np.asarray(collected(sizes), dtype=float))
     total, count = values.sum(), len(values)
     if not count or total <= 0:
         return float("nan")
@@ -68,7 +69,7 @@ def concentration_ratio(sizes: Any, largest: int) -> float:
     """
     import numpy as np
 
-    values = np.sort(np.asarray(sizes, dtype=float))[::-1]
+    values = np.sort(np.asarray(collected(sizes), dtype=float))[::-1]
     total = values.sum()
     return float(values[:largest].sum() / total) if total > 0 else float("nan")
 
@@ -131,7 +132,8 @@ def concentration(
 
     if isinstance(sizes, Snapshot):
         sizes, unknown = provider_sizes(sizes, unit=unit or "domain")
-    unit = unit if unit is not None else sizes.attrs.get("unit")
+    counts: pd.Series[Any] = collected(sizes)
+    unit = unit if unit is not None else counts.attrs.get("unit")
     if unit is None:
         warnings.warn(
             "what the sizes count is not told, and a provider's share differs by unit; give unit=",
@@ -148,7 +150,7 @@ def concentration(
             "gini": gini(values),
             **{f"cr{n}": concentration_ratio(values, n) for n in largest},
         }
-        for reading, values in _with_unknown(sizes, unknown).items()
+        for reading, values in _with_unknown(counts, unknown).items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("unknown_as")
 
@@ -164,6 +166,7 @@ def lorenz(sizes: pd.Series[Any]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
+    sizes = collected(sizes)
     values = np.sort(sizes.to_numpy(dtype=float))
     total = values.sum()
     steps = np.concatenate([[0.0], np.cumsum(values) / total if total > 0 else values])

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rtls_analysis.frames import Frame, is_dask, mapped
-from rtls_analysis.schema import TABLES, conform
+from rtls_analysis.frames import Frame, is_dask
+from rtls_analysis.schema import TABLES, Table, conform
 from rtls_analysis.table_files import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def declared(frame: Frame) -> Frame:
-    """Give the columns of one of the declared tables their dtypes, where a Dask frame lacks them.
+def table_to_declare(frame: Frame) -> str | None:
+    """Name the declared table that a Dask frame is, where its columns have other dtypes; else None.
 
     A frame that Dask itself has opened has text where the table has words, and no order of them. Other tables, and
     pandas frames, stay as they are.
     """
     if not is_dask(frame) or (table := table_of(map(str, frame.columns))) is None:
-        return frame
-    if all(frame.dtypes[name] == table[name].dtype for name in frame.columns if name in table.by_name):
-        return frame
-    return mapped(frame, _conformed, table=table.name)
+        return None
+    fits = all(frame.dtypes[name] == table[name].dtype for name in frame.columns if name in table.by_name)
+    return None if fits else table.name
 
 
-def _conformed(frame: pd.DataFrame, table: str) -> pd.DataFrame:
-    return conform(frame, TABLES[table])[list(frame.columns)]
+def declared(frame: pd.DataFrame, table: str | None) -> pd.DataFrame:
+    """Give the columns of a table their declared dtypes; the frame has all of them, or some."""
+    if table is None:
+        return frame
+    whole = TABLES[table]
+    columns = tuple(column for column in whole.columns if column.name in frame)
+    return conform(frame, Table(table, whole.one_row_per, columns))[list(frame.columns)]

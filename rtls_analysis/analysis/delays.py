@@ -12,7 +12,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.intervals import CONFIDENCE
-from rtls_analysis.analysis.messages import ACCEPTED, is_local, message_numbers, pair_numbers, recipient_ends
+from rtls_analysis.analysis.messages import (
+    ACCEPTED,
+    STORY,
+    is_local,
+    message_numbers,
+    pair_numbers,
+    recipient_ends,
+    whole_messages,
+)
+from rtls_analysis.frames import Frame, collected, mapped, reduced
 from rtls_analysis.outcomes import Action
 from rtls_analysis.schema import DELIVERIES, conform
 
@@ -34,7 +43,7 @@ class End(StrEnum):
     QUEUED = "queued"  # not ended when the log did
 
 
-def time_to_delivery(deliveries: pd.DataFrame, *, until: dt.datetime | str | None = None) -> pd.DataFrame:
+def time_to_delivery(deliveries: Frame, *, until: dt.datetime | str | None = None) -> Frame:
     """Measure how long each message took for each recipient (canonical table 14).
 
     Parameters
@@ -50,7 +59,8 @@ def time_to_delivery(deliveries: pd.DataFrame, *, until: dt.datetime | str | Non
         One row per (message, recipient): `mta`, `reporting_host`, `queue_id`, `message_id`, `sender_domain`,
         `recipient_domain`, `relay_host`, `tries` (a count), `arrived_at`, `ended_at`, `end` (a word of `End`) and
         `seconds` from arrival to the end; of what is `queued`, to the end of the log: it took at least that long.
-        Rows without a time are left out, and what went to a mailbox of the same host.
+        Rows without a time are left out, and what went to a mailbox of the same host. Of a Dask frame a Dask frame,
+        its rows in no order.
 
     Notes
     -----
@@ -58,17 +68,37 @@ def time_to_delivery(deliveries: pd.DataFrame, *, until: dt.datetime | str | Non
     first try, which is short of its age where the log began later. A delay that the last row states counts as it
     stands, for it is finer than the time stamps.
     """
+    import pandas as pd
+
+    ends = mapped(whole_messages(deliveries), _ends)
+    if until is not None:
+        moment = pd.Timestamp(until)
+        moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+        return mapped(ends, _spans, closes=moment)
+    closes = reduced(ends, _log_ends, how="max")["logged_at"]
+    return mapped(ends, _spans, closes=closes)
+
+
+def _ends(deliveries: pd.DataFrame) -> pd.DataFrame:
+    ends = recipient_ends(deliveries)
+    return ends[ends["logged_at"].notna() & ~is_local(ends)].reset_index(drop=True)
+
+
+def _spans(ends: pd.DataFrame, closes: pd.Timestamp | pd.Series[Any]) -> pd.DataFrame:
+    """Tell how long each took; `closes` is when the log ends, or when that of each server does."""
     import numpy as np
     import pandas as pd
 
-    ends = recipient_ends(deliveries)
-    ends = ends[ends["logged_at"].notna() & ~is_local(ends)].reset_index(drop=True)
     end = pd.Series(str(End.QUEUED), ends.index, dtype=object)
     end[ends["action"].isin(ACCEPTED)] = str(End.DELIVERED)
     end[ends["action"] == Action.FAILED] = str(End.FAILED)
     is_queued = end == End.QUEUED
-    closes = _log_end(ends, until)
-    ended_at = ends["logged_at"].where(~is_queued, np.maximum(closes, ends["logged_at"]))
+    dtype = ends["logged_at"].dtype
+    if isinstance(closes, pd.Timestamp):
+        closed = pd.Series(closes, ends.index, dtype=dtype)
+    else:
+        closed = closes.reindex(_host(ends).to_numpy()).set_axis(ends.index)
+    ended_at = ends["logged_at"].where(~is_queued, np.maximum(closed, ends["logged_at"]))
     span = (ended_at - ends["arrived_at"]).dt.total_seconds()
     seconds = ends["delay_seconds"].where(~is_queued & (ends["delay_seconds"] >= 0), span)
     names = [
@@ -89,15 +119,13 @@ def time_to_delivery(deliveries: pd.DataFrame, *, until: dt.datetime | str | Non
     )
 
 
-def _log_end(ends: pd.DataFrame, until: dt.datetime | str | None) -> pd.Series[Any]:
-    import pandas as pd
+def _host(ends: pd.DataFrame) -> pd.Series[Any]:
+    return ends["reporting_host"].astype(object).where(ends["reporting_host"].notna(), "")
 
-    if until is not None:
-        moment = pd.Timestamp(until)
-        moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
-        return pd.Series(moment, ends.index, dtype=ends["logged_at"].dtype)
-    host = ends["reporting_host"].astype(object).where(ends["reporting_host"].notna(), "")
-    return ends.groupby(host)["logged_at"].transform("max")
+
+def _log_ends(ends: pd.DataFrame) -> pd.DataFrame:
+    """When the log of each server ends."""
+    return ends.groupby(_host(ends))[["logged_at"]].max()
 
 
 # -- curves ----------------------------------------------------------------------------------------------------
@@ -131,6 +159,7 @@ def survival(seconds: Any, ended: Any, *, confidence: float = CONFIDENCE) -> pd.
     import numpy as np
     import pandas as pd
 
+    seconds, ended = collected(seconds), collected(ended)
     times, counts = _events(seconds, np.asarray(ended, dtype=bool).astype(int), 1)
     at_risk, (events,) = counts
     share = np.cumprod(1 - events / at_risk)
@@ -211,6 +240,7 @@ def cumulative_incidence(seconds: Any, end: Any, *, confidence: float = CONFIDEN
     import numpy as np
     import pandas as pd
 
+    seconds, end = collected(seconds), collected(end)
     words = np.asarray(end, dtype=object).astype(str)
     causes = (End.DELIVERED, End.FAILED)
     status = np.zeros(len(words), dtype=int)
@@ -293,7 +323,7 @@ def _log_log(share: Floats, error: Floats, confidence: float) -> tuple[Floats, F
 
 
 def retry_schedule(
-    deliveries: pd.DataFrame,
+    deliveries: Frame,
     *,
     by: str | Sequence[str] = "reporting_host",
     same_run_seconds: float = 1.0,
@@ -316,25 +346,17 @@ def retry_schedule(
         recipient), `wait_seconds` since the try before (median), and quartiles and extremes of the time since the
         first try: `since_first_seconds` (median), `first_quartile_seconds`, `third_quartile_seconds`,
         `shortest_seconds`, `longest_seconds`.
+
+    Notes
+    -----
+    Of a Dask frame the times of all retries are fetched: medians cannot be added up.
     """
     import numpy as np
     import pandas as pd
 
     keys = [by] if isinstance(by, str) else list(by)
-    frame = conform(deliveries, DELIVERIES)
-    frame = frame.assign(message=message_numbers(frame))
-    tried = frame["attempted"].fillna(True).astype(bool) & frame["logged_at"].notna()
-    frame = frame[tried].sort_values("logged_at", kind="stable")
-    number = pair_numbers(frame["message"], frame["recipient"])
-    wait = frame.groupby(number)["logged_at"].diff().dt.total_seconds()
-    starts = wait.isna() | (wait > same_run_seconds)  # the first try of a run
-    frame, number = frame[starts], number[starts]
-    frame = frame.assign(
-        retry=frame.groupby(number).cumcount(),
-        wait=frame.groupby(number)["logged_at"].diff().dt.total_seconds(),
-        since=(frame["logged_at"] - frame.groupby(number)["logged_at"].transform("first")).dt.total_seconds(),
-    )
-    retried = frame[frame["retry"] > 0]
+    rows = whole_messages(deliveries, (*STORY, *keys))
+    retried = collected(mapped(rows, _retries, keys=keys, same_run_seconds=same_run_seconds))
     groups = retried.groupby([*keys, "retry"], observed=True, dropna=False)
     since = groups["since"]
     table = pd.DataFrame(
@@ -349,3 +371,22 @@ def retry_schedule(
         }
     )
     return table.astype({name: np.float64 for name in table.columns if name != "messages"})
+
+
+def _retries(deliveries: pd.DataFrame, *, keys: list[str], same_run_seconds: float) -> pd.DataFrame:
+    """Give each try but the first of its message: the groups, its number, and how long after others it was."""
+    frame = conform(deliveries, DELIVERIES)
+    frame = frame.assign(message=message_numbers(frame))
+    tried = frame["attempted"].fillna(True).astype(bool) & frame["logged_at"].notna()
+    frame = frame[tried].sort_values("logged_at", kind="stable")
+    number = pair_numbers(frame["message"], frame["recipient"])
+    wait = frame.groupby(number)["logged_at"].diff().dt.total_seconds()
+    starts = wait.isna() | (wait > same_run_seconds)  # the first try of a run
+    frame, number = frame[starts], number[starts]
+    frame = frame.assign(
+        retry=frame.groupby(number).cumcount(),
+        wait=frame.groupby(number)["logged_at"].diff().dt.total_seconds(),
+        since=(frame["logged_at"] - frame.groupby(number)["logged_at"].transform("first")).dt.total_seconds(),
+    )
+    again: pd.DataFrame = frame[frame["retry"] > 0]
+    return again[[*keys, "retry", "wait", "since"]]

@@ -7,7 +7,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.cohorts import NO_GROUP
-from rtls_analysis.analysis.messages import ACCEPTED, is_local, message_numbers, pair_numbers, recipient_ends
+from rtls_analysis.analysis.messages import (
+    ACCEPTED,
+    STORY,
+    is_local,
+    message_numbers,
+    pair_numbers,
+    recipient_ends,
+    whole_messages,
+)
+from rtls_analysis.frames import Frame, is_dask, mapped, together
 from rtls_analysis.outcomes import Action, TlsOutcome
 from rtls_analysis.providers import provider_of
 from rtls_analysis.schema import BOUNCES, CONNECTIONS, DELIVERIES, TLS_REPORTS, conform
@@ -57,7 +66,7 @@ _COLUMNS = [
 ]
 
 
-def table_of(frame: pd.DataFrame) -> str:
+def table_of(frame: Frame) -> str:
     """Tell which of the mail tables a frame is, from its columns.
 
     Raises
@@ -76,6 +85,40 @@ def table_of(frame: pd.DataFrame) -> str:
     if found is None:
         raise ValueError("not one of the tables deliveries, connections, bounces, tls_reports")
     return found
+
+
+def whole_units(frame: Frame, *, per: str, by: Sequence[str] = ()) -> Frame:
+    """Bring what belongs together of a Dask frame of mail into one partition, so that `events` can be had of each.
+
+    Parameters
+    ----------
+    frame
+        One of the mail tables; a pandas frame stays as it is.
+    per
+        As for `events`.
+    by
+        Columns that are needed besides those of `events`.
+    """
+    if not is_dask(frame):
+        return frame
+    match table_of(frame):
+        case "deliveries" if Per(per) is Per.MESSAGE:
+            return whole_messages(frame, (*STORY, *by))
+        case "tls_reports":
+            return together(mapped(frame, conform, table=TLS_REPORTS), _report_key)
+        case _:
+            return frame
+
+
+def _report_key(reports: pd.DataFrame) -> pd.Series[Any]:
+    import pandas as pd
+
+    keys = reports[_REPORT].astype(object)
+    hashed: pd.Series[Any] = pd.util.hash_pandas_object(keys.where(keys.notna(), "").astype(str), index=False)
+    return hashed.astype("int64")
+
+
+_REPORT = ["organization", "report_id", "source_file", "policy_index"]
 
 
 def events(frame: pd.DataFrame, *, per: str = Per.ATTEMPT) -> pd.DataFrame:
@@ -118,9 +161,9 @@ def events(frame: pd.DataFrame, *, per: str = Per.ATTEMPT) -> pd.DataFrame:
     return result
 
 
-def unit_name(frame: pd.DataFrame) -> str:
-    """Name what one row of the table `events` counts."""
-    return UNITS[frame.attrs["table"], Per(frame.attrs["per"])]
+def unit_name(frame: Frame, per: str = Per.ATTEMPT) -> str:
+    """Name what one row of the table `events` counts, that is made of a frame."""
+    return UNITS[table_of(frame), Per(per)]
 
 
 def _categorical(values: pd.Series[Any], words: type[StrEnum]) -> Any:
@@ -217,8 +260,7 @@ def _tls_reports(frame: pd.DataFrame) -> pd.DataFrame:
     rows = conform(frame, TLS_REPORTS)
     impossible = rows["impossible"].fillna(False).astype(bool)
     rows = rows[~impossible].reset_index(drop=True)
-    keys = ["organization", "report_id", "source_file", "policy_index"]
-    policy = rows.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
+    policy = rows.groupby(_REPORT, dropna=False, sort=False).ngroup().to_numpy()
     rows = rows.assign(
         unit=np.arange(len(rows)),
         at=rows["begins_at"],
@@ -267,13 +309,18 @@ def period(at: pd.Series[Any], every: str) -> pd.Series[Any]:
     return pd.Series(begin, name=every)
 
 
+def group_names(by: str | Sequence[str] | None) -> list[str]:
+    """Name the groups that a caller asks for."""
+    return [by] if isinstance(by, str) else list(by or ())
+
+
 def grouped(frame: pd.DataFrame, by: str | Sequence[str] | None) -> tuple[pd.DataFrame, list[str]]:
     """Add the groups that are asked for to a frame with a column `at`, and give their names.
 
     A period gets a column of its name; text without a value becomes ``(none)``. Without groups all rows are one,
     in a column `group`.
     """
-    names = [by] if isinstance(by, str) else list(by or ())
+    names = group_names(by)
     if unknown := [name for name in names if name not in PERIODS and name not in frame.columns]:
         known = ", ".join([*PERIODS, *map(str, frame.columns)])
         raise ValueError(f"no column {', '.join(unknown)} to group by; there are {known}")

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from rtls_analysis.analysis.events import Per, Result, delivery_events, delivery_units, grouped
+from rtls_analysis.analysis.events import Per, Result, delivery_events, delivery_units, group_names, grouped
 from rtls_analysis.analysis.intervals import CONFIDENCE
-from rtls_analysis.analysis.messages import is_local
+from rtls_analysis.analysis.messages import STORY, is_local, whole_messages
 from rtls_analysis.analysis.rates import MINIMUM, rates
+from rtls_analysis.frames import Frame, mapped, reduced
 from rtls_analysis.outcomes import RequireTls, TlsLevel, Told
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Promise(StrEnum):
 _DELIVERED = frozenset({Promise.KEPT, Promise.KEPT_UNTOLD, Promise.WEAKENED, Promise.DROPPED, Promise.BROKEN})
 
 
-def asked_for_requiretls(deliveries: pd.DataFrame, *, per: str = Per.MESSAGE) -> pd.DataFrame:
+def asked_for_requiretls(deliveries: Frame, *, per: str = Per.MESSAGE) -> Frame:
     """The attempts, or of each message and recipient the last one, whose sender asked for REQUIRETLS.
 
     Parameters
@@ -61,14 +62,23 @@ def asked_for_requiretls(deliveries: pd.DataFrame, *, per: str = Per.MESSAGE) ->
     DataFrame
         Rows of `deliveries` with `at`, `destination`, `host`, `provider`, `reporter`, `result` as of
         `rtls_analysis.analysis.events`, and `promise` (a word of `Promise`). A message's `result` is that of its end.
+        Of a Dask frame a Dask frame, each partition in the order of time.
     """
+    return mapped(whole_messages(deliveries, None), _asked, per=Per(per))
+
+
+_WISH = (*STORY, "requiretls", "requiretls_strict", "requiretls_violated")
+"""Columns of `deliveries` that tell of the wish and what became of it."""
+
+
+def _asked(deliveries: pd.DataFrame, *, per: Per) -> pd.DataFrame:
     import pandas as pd
 
     rows = delivery_units(deliveries)
     rows = rows[~is_local(rows)].sort_values("logged_at", kind="stable", na_position="first")
     last_action = rows.drop_duplicates("unit", keep="last").set_index("unit")["action"]
     asked = rows[rows["requiretls"].isin([str(word) for word in ASKED])]
-    if Per(per) is Per.MESSAGE:
+    if per is Per.MESSAGE:
         asked = asked.drop_duplicates("unit", keep="last")
         asked = asked.assign(action=asked["unit"].map(last_action))
     asked = delivery_events(asked)
@@ -95,7 +105,7 @@ def _promises(asked: pd.DataFrame) -> pd.Series[str]:
 
 
 def requiretls_experiment(
-    deliveries: pd.DataFrame,
+    deliveries: Frame,
     *,
     by: str | Sequence[str] | None = "sender_domain",
     per: str = Per.MESSAGE,
@@ -125,10 +135,9 @@ def requiretls_experiment(
     Over time give ``by=["sender_domain", "day"]``. That the mail was accepted by the next hop says nothing of the
     hops behind it.
     """
-    rows, names = grouped(asked_for_requiretls(deliveries, per=per), by)
     return _shares(
-        rows,
-        names,
+        _counts(deliveries, by, Per(per), "requiretls"),
+        group_names(by) or ["group"],
         of="requiretls",
         words=[str(word) for word in ASKED if word is not RequireTls.UNDECIDED],
         unknown=[str(RequireTls.UNDECIDED)],
@@ -138,13 +147,24 @@ def requiretls_experiment(
     )
 
 
+def _counts(deliveries: Frame, by: str | Sequence[str] | None, per: Per, of: str) -> pd.DataFrame:
+    """Count what asked for REQUIRETLS by group and word."""
+    rows = whole_messages(deliveries, (*_WISH, *group_names(by)))
+    return reduced(rows, _wishes, by=by, per=per, of=of).reset_index()
+
+
+def _wishes(deliveries: pd.DataFrame, *, by: str | Sequence[str] | None, per: Per, of: str) -> pd.DataFrame:
+    rows, names = grouped(_asked(deliveries, per=per), by)
+    return rows.groupby([*names, of], observed=True).size().rename("count").to_frame()
+
+
 def _shares(
     rows: pd.DataFrame, names: list[str], *, of: str, words: list[str], **options: Any
 ) -> pd.DataFrame:
     """Give the rate of each word for each group: group by group, the words in their order."""
     import pandas as pd
 
-    tables = {word: rates(rows, of=of, by=names, yes=word, **options) for word in words}
+    tables = {word: rates(rows, of=of, by=names, yes=word, counts="count", **options) for word in words}
     table = pd.concat(tables, names=[of])
     table = table.reorder_levels([*range(1, table.index.nlevels), 0])
     groups = [key if isinstance(key, tuple) else (key,) for key in tables[words[0]].index]
@@ -152,7 +172,7 @@ def _shares(
 
 
 def promises(
-    deliveries: pd.DataFrame,
+    deliveries: Frame,
     *,
     by: str | Sequence[str] | None = "sender_domain",
     of: str = "delivered",
@@ -183,12 +203,12 @@ def promises(
     """
     if of not in ("delivered", "all"):
         raise ValueError(f"of is {of!r}; give 'delivered' or 'all'")
-    rows, names = grouped(asked_for_requiretls(deliveries), by)
+    rows = _counts(deliveries, by, Per.MESSAGE, "promise")
     words = [word for word in Promise if of == "all" or word in _DELIVERED]
     rows = rows[rows["promise"].isin([str(word) for word in words])]
     return _shares(
         rows,
-        names,
+        group_names(by) or ["group"],
         of="promise",
         words=[str(word) for word in words],
         unknown=[],

@@ -16,13 +16,24 @@ from rtls_analysis.analysis.events import (
     delivery_events,
     delivery_units,
     events,
+    group_names,
     grouped,
     table_of,
     unit_name,
+    whole_units,
 )
 from rtls_analysis.analysis.intervals import CONFIDENCE, wilson
-from rtls_analysis.analysis.messages import ACCEPTED, is_local, recipient_ends
+from rtls_analysis.analysis.messages import (
+    ACCEPTED,
+    STORY,
+    columns_of,
+    is_local,
+    queue_key,
+    recipient_ends,
+    whole_messages,
+)
 from rtls_analysis.analysis.rates import MINIMUM, RATE_COLUMNS, rates
+from rtls_analysis.frames import Frame, collected, is_dask, mapped, reduced, split_like, together
 from rtls_analysis.outcomes import TlsLevel, TlsOutcome
 from rtls_analysis.schema import CONNECTIONS, conform
 
@@ -89,7 +100,7 @@ def as_rates(counts: pd.DataFrame, unit: str, confidence: float, minimum: int) -
 
 
 def failure_rates(
-    frame: pd.DataFrame,
+    frame: Frame,
     *,
     by: str | Sequence[str] | None = None,
     per: str = Per.MESSAGE,
@@ -124,9 +135,21 @@ def failure_rates(
     rate is the share of notices that tell of a final failure. Sessions of a TLS report are counted as they are
     reported; many come from one host, so that the interval is too narrow for the next day's.
     """
-    table = events(frame, per=per)
-    unit = unit_name(table)
-    table, names = grouped(table, by)
+    rows = whole_units(frame, per=per)
+    counts = reduced(rows, _failures, columns=_seen(frame, by), by=by, per=per, reasons=reasons)
+    return as_rates(_by_size(counts), unit_name(frame, per), confidence, minimum)
+
+
+def _seen(frame: Frame, by: str | Sequence[str] | None) -> list[str] | None:
+    """Name the columns of a mail table that have to be looked at; all with None."""
+    return [*STORY, *group_names(by)] if table_of(frame) == "deliveries" else None
+
+
+def _failures(
+    frame: pd.DataFrame, *, by: str | Sequence[str] | None, per: str, reasons: Sequence[str] | None
+) -> pd.DataFrame:
+    """Count failures and the like by group."""
+    table, names = grouped(events(frame, per=per), by)
     is_attempt = table_of(frame) == "deliveries" and Per(per) is Per.ATTEMPT
     counted = table["result"].isin([str(word) for word in _NOT_SENT] if is_attempt else [str(Result.FAILED)])
     if reasons is not None:
@@ -141,25 +164,24 @@ def failure_rates(
         unknown=weight.where(is_open, 0),
         delayed=weight.where(table["result"] == Result.DELAYED, 0),
     )
-    counts = _sums(parts, names, ["numerator", "denominator", "unknown", "delayed"])
-    return as_rates(counts, unit, confidence, minimum)
+    columns = ["numerator", "denominator", "unknown", "delayed"]
+    return parts.groupby(names, observed=True)[columns].sum().astype("int64")
 
 
-def _sums(parts: pd.DataFrame, names: list[str], columns: list[str]) -> pd.DataFrame:
-    """Sum columns by groups: those of time in their order, others by size."""
-    sums = parts.groupby(names, observed=True)[columns].sum().astype("int64")
-    if len(names) == 1 and names[0] not in PERIODS:
-        sums = sums.sort_values(columns[1], ascending=False, kind="stable")
-    return sums
+def _by_size(counts: pd.DataFrame) -> pd.DataFrame:
+    """Put groups by size; those of time stay in their order."""
+    if counts.index.nlevels == 1 and counts.index.name not in PERIODS:
+        return counts.sort_values("denominator", ascending=False, kind="stable")
+    return counts
 
 
 # -- why -------------------------------------------------------------------------------------------------------
 
 
 def failure_reasons(
-    frame: pd.DataFrame,
+    frame: Frame,
     *,
-    connections: pd.DataFrame | None = None,
+    connections: Frame | None = None,
     by: str | Sequence[str] | None = None,
     count: str = "first",
     confidence: float = CONFIDENCE,
@@ -189,28 +211,59 @@ def failure_reasons(
     """
     if count not in ("first", "all"):
         raise ValueError(f"count is {count!r}; give 'first' or 'all'")
-    met, unit = _met(frame, connections)
-    met, names = grouped(met, by)
+    is_mail = table_of(frame) == "deliveries"
+    rows = whole_units(frame, per=Per.MESSAGE)
+    beside = () if connections is None or not is_mail else (_beside(connections, rows),)
+    sums = reduced(rows, _reasons, *beside, by=by, count=count)
+    names = [str(name) for name in sums.index.names[:-1]]
+    whole = sums.pop("units").groupby(names, observed=True).sum()
+    counts = sums.reset_index().join(whole[whole > 0].rename("denominator"), on=names).assign(unknown=0)
+    in_time = [name for name in names if name in PERIODS]
+    columns = [*in_time, *([] if in_time else ["denominator", *names]), "numerator"]
+    rising = [name in names for name in columns]
+    counts = counts.sort_values(columns, ascending=rising, kind="stable").set_index([*names, "reason"])
+    unit = unit_name(frame, Per.MESSAGE)
+    return as_rates(counts, unit, confidence, minimum)
+
+
+def _beside(connections: Frame, rows: Frame) -> Frame:
+    """Give connections beside the messages that they served, partition by partition."""
+    if not is_dask(rows):
+        return collected(connections, _SERVED)
+    served = split_like(connections, rows)
+    served = mapped(served, columns_of, columns=_SERVED, table=CONNECTIONS, names=_SERVED)
+    return together(served, queue_key, partitions=rows.npartitions)
+
+
+_SERVED = ["logged_at", "mta", "reporting_host", "process_id", "queue_id", "relay_host", "tls_outcome"]
+
+
+def _reasons(
+    frame: pd.DataFrame,
+    connections: pd.DataFrame | None = None,
+    *,
+    by: str | Sequence[str] | None,
+    count: str,
+) -> pd.DataFrame:
+    """Count reasons by group; `units` are those of which a reason is the first."""
+    met, names = grouped(_met(frame, connections), by)
     if count == "first":
         order = {str(word): place for place, word in enumerate(PRECEDENCE)}
         met = met.assign(place=met["reason"].astype(object).map(order))
         met = met.sort_values("place", kind="stable").drop_duplicates("unit")
     else:
         met = met.drop_duplicates(["unit", "reason"])
-    met = met.assign(reason=met["reason"].astype(object).fillna(str(TlsOutcome.UNKNOWN)))
-    whole = met.drop_duplicates("unit").groupby(names, observed=True)["weight"].sum()
-    ends = {word: met["weight"].where(met["end"] == word, 0) for word in ("delivered", "failed", "queued")}
-    groups = met.assign(**ends).groupby([*names, "reason"], observed=True)
-    counts = groups[["weight", *ends]].sum().astype("int64").rename(columns={"weight": "numerator"})
-    counts = counts.reset_index().join(whole.rename("denominator"), on=names).assign(unknown=0)
-    in_time = [name for name in names if name in PERIODS]
-    columns = [*in_time, *([] if in_time else ["denominator", *names]), "numerator"]
-    rising = [name in names for name in columns]
-    counts = counts.sort_values(columns, ascending=rising, kind="stable").set_index([*names, "reason"])
-    return as_rates(counts, unit, confidence, minimum)
+    met = met.assign(
+        reason=met["reason"].astype(object).fillna(str(TlsOutcome.UNKNOWN)),
+        units=met["weight"].where(~met["unit"].duplicated(), 0),
+        **{word: met["weight"].where(met["end"] == word, 0) for word in ("delivered", "failed", "queued")},
+    )
+    columns = {"weight": "numerator", "delivered": "delivered", "failed": "failed", "queued": "queued"}
+    groups = met.groupby([*names, "reason"], observed=True)
+    return groups[[*columns, "units"]].sum().astype("int64").rename(columns=columns)
 
 
-def _met(frame: pd.DataFrame, connections: pd.DataFrame | None) -> tuple[pd.DataFrame, str]:
+def _met(frame: pd.DataFrame, connections: pd.DataFrame | None) -> pd.DataFrame:
     """The reasons met: one row per unit and reason, how the unit ended in `end`."""
     import pandas as pd
 
@@ -218,7 +271,7 @@ def _met(frame: pd.DataFrame, connections: pd.DataFrame | None) -> tuple[pd.Data
         table = events(frame)
         met = table[table["result"].isin([str(word) for word in _NOT_SENT])]
         words = {str(Result.FAILED): "failed", str(Result.DELAYED): "queued"}
-        return met.assign(end=met["result"].astype(object).map(words)), unit_name(table)
+        return met.assign(end=met["result"].astype(object).map(words))
     rows = delivery_units(frame)
     rows = delivery_events(rows[~is_local(rows)])
     last = rows.sort_values("logged_at", kind="stable", na_position="first").drop_duplicates(
@@ -232,7 +285,7 @@ def _met(frame: pd.DataFrame, connections: pd.DataFrame | None) -> tuple[pd.Data
     met = bad[tried | ~bad["unit"].isin(bad.loc[tried, "unit"])]
     if connections is not None:
         met = pd.concat([met, _of_connections(connections, rows)], ignore_index=True)
-    return met.assign(end=met["unit"].map(end)), "message and recipient"
+    return met.assign(end=met["unit"].map(end))
 
 
 def _of_connections(connections: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
@@ -257,7 +310,7 @@ def _of_connections(connections: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFra
 
 
 def repeated_failures(
-    deliveries: pd.DataFrame,
+    deliveries: Frame,
     *,
     by: str | Sequence[str] = "destination",
     confidence: float = CONFIDENCE,
@@ -281,6 +334,32 @@ def repeated_failures(
         `recovered_high`, and `most_tries`; of the group `first_failed_at`, `last_failed_at`, `last_delivered_at`
         (times of attempts), and `is_failing`: the last attempt that came to an end failed.
     """
+    sums = reduced(
+        whole_messages(deliveries, (*STORY, *group_names(by))),
+        _repeated,
+        by=by,
+        how={
+            "most_tries": "max",
+            "first_failed_at": "min",
+            "last_failed_at": "max",
+            "last_delivered_at": "max",
+        },
+    )
+    sums = _by_size(sums[sums["denominator"] + sums["unknown"] > 0])  # else no message began there
+    columns = ["numerator", "denominator", "unknown", "recovered", "lost", "queued"]
+    table = as_rates(sums[columns], "message and recipient", confidence, minimum)
+    ended = table["recovered"] + table["lost"]
+    low, high = wilson(table["recovered"], ended, confidence=confidence)
+    table["recovered_rate"] = (table["recovered"] / ended.where(ended > 0)).astype("float64")
+    table["recovered_low"], table["recovered_high"] = low, high
+    times = ["first_failed_at", "last_failed_at", "last_delivered_at"]
+    table = table.join(sums[["most_tries", *times]].astype({"most_tries": "int64"}))
+    last, took = table["last_failed_at"], table["last_delivered_at"]
+    return table.assign(is_failing=last.notna() & (took.isna() | (last > took)))
+
+
+def _repeated(deliveries: pd.DataFrame, *, by: str | Sequence[str]) -> pd.DataFrame:
+    """Count first tries by group, and tell when each group failed and took mail."""
     ends = recipient_ends(deliveries)
     ends = ends[~is_local(ends) & (ends["tries"] > 0)]
     ends = delivery_events(ends.assign(unit=range(len(ends))))
@@ -296,13 +375,10 @@ def repeated_failures(
     )
     ends, names = grouped(ends, by)
     columns = ["numerator", "denominator", "unknown", "recovered", "lost", "queued"]
-    table = as_rates(_sums(ends, names, columns), "message and recipient", confidence, minimum)
-    ended = table["recovered"] + table["lost"]
-    low, high = wilson(table["recovered"], ended, confidence=confidence)
-    table["recovered_rate"] = (table["recovered"] / ended.where(ended > 0)).astype("float64")
-    table["recovered_low"], table["recovered_high"] = low, high
-    table["most_tries"] = ends.groupby(names, observed=True)["tries"].max().reindex(table.index)
-    return table.join(_last_times(deliveries, names), how="left")
+    groups = ends.groupby(names, observed=True)
+    sums = groups[columns].sum().join(groups["tries"].max().rename("most_tries"))
+    table = sums.join(_last_times(deliveries, names), how="outer")
+    return table.fillna(dict.fromkeys([*columns, "most_tries"], 0)).astype(dict.fromkeys(columns, "int64"))
 
 
 def _last_times(deliveries: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -311,11 +387,9 @@ def _last_times(deliveries: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     failed = tries["at"].where(tries["result"].isin([str(word) for word in _NOT_SENT]))
     tries = tries.assign(failed=failed, took=tries["at"].where(tries["result"] == Result.OK))
     groups = tries.groupby(names, observed=True)
-    table = groups.agg(
+    return groups.agg(
         first_failed_at=("failed", "min"), last_failed_at=("failed", "max"), last_delivered_at=("took", "max")
     )
-    last, took = table["last_failed_at"], table["last_delivered_at"]
-    return table.assign(is_failing=last.notna() & (took.isna() | (last > took)))
 
 
 # -- hosts and messages ----------------------------------------------------------------------------------------
@@ -329,7 +403,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
 
 
 def host_and_message_rates(
-    deliveries: pd.DataFrame,
+    deliveries: Frame,
     *,
     hosts: str = "any",
     by: str | Sequence[str] | None = None,
@@ -362,10 +436,8 @@ def host_and_message_rates(
 
     if hosts not in ("any", "all"):
         raise ValueError(f"hosts is {hosts!r}; give 'any' or 'all'")
-    rows = delivery_units(deliveries)
-    rows = delivery_events(rows[~is_local(rows)])
-    rows = rows[(rows["result"] == Result.OK) & rows["tls_level"].notna() & rows["host"].notna()]
-    rows, names = grouped(rows, by)
+    rows = reduced(deliveries, _levels, columns=_seen(deliveries, by), by=by).reset_index()
+    names = group_names(by) or ["group"]
     tables = {}
     for measure, yes in MEASURES.items():
         unknown = [str(TlsLevel.UNKNOWN), *([] if measure == "encrypted" else [str(TlsLevel.ENCRYPTED)])]
@@ -374,10 +446,20 @@ def host_and_message_rates(
         asked = rows.assign(answer=answer)
         options: dict[str, Any] = {"of": "answer", "yes": "yes", "unknown": ["unknown"]}
         options |= {"by": names, "confidence": confidence, "minimum": minimum}
-        tables[measure, "message"] = rates(asked, unit="message", clusters="host", **options)
+        tables[measure, "message"] = rates(asked, unit="message", clusters="host", counts="count", **options)
         tables[measure, "host"] = rates(_hosts(asked, names, hosts), unit="host", **options)
     table = pd.concat(tables, names=["measure", "of"])
     return table.reorder_levels([*range(2, table.index.nlevels), 0, 1])
+
+
+def _levels(deliveries: pd.DataFrame, *, by: str | Sequence[str] | None) -> pd.DataFrame:
+    """Count what was accepted over sessions by group, host and TLS level."""
+    rows = delivery_units(deliveries)
+    rows = delivery_events(rows[~is_local(rows)])
+    rows = rows[(rows["result"] == Result.OK) & rows["tls_level"].notna() & rows["host"].notna()]
+    rows, names = grouped(rows, by)
+    keys = list(dict.fromkeys([*names, "host", "tls_level"]))
+    return rows.groupby(keys, observed=True).size().rename("count").to_frame()
 
 
 def _hosts(asked: pd.DataFrame, names: list[str], rule: str) -> pd.DataFrame:

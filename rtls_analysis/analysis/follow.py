@@ -8,11 +8,12 @@ no Message-ID, its recipient and the time.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.message_page import MessagePage
 from rtls_analysis.analysis.stories import Found, Row, queued_as, short_name
+from rtls_analysis.frames import Frame, picked
 from rtls_analysis.outcomes import Action
 from rtls_analysis.schema import BOUNCES, CONNECTIONS, DELIVERIES, HOPS, TLS_REPORTS, Table, conform, rows_of
 
@@ -25,12 +26,12 @@ _MOST_ROWS = 2000
 
 def follow(
     message_id: str,
-    deliveries: pd.DataFrame | None = None,
-    bounces: pd.DataFrame | None = None,
-    reports: pd.DataFrame | None = None,
-    hops: pd.DataFrame | None = None,
+    deliveries: Frame | None = None,
+    bounces: Frame | None = None,
+    reports: Frame | None = None,
+    hops: Frame | None = None,
     *,
-    connections: pd.DataFrame | None = None,
+    connections: Frame | None = None,
 ) -> MessagePage:
     """Follow one message through all that is known of it.
 
@@ -55,7 +56,8 @@ def follow(
 
     Notes
     -----
-    A TLS report names no message: those about the recipient's domain at that time stand beside it, no more.
+    A TLS report names no message: those about the recipient's domain at that time stand beside it, no more. Of Dask
+    frames only what belongs to the message is fetched.
     """
     given = {
         "deliveries": deliveries,
@@ -75,57 +77,77 @@ def follow(
 # -- what belongs to it ----------------------------------------------------------------------------------------
 
 
-def _find(wanted: str, given: Mapping[str, pd.DataFrame]) -> Found:
-    import pandas as pd
-
-    tables = (DELIVERIES, CONNECTIONS, BOUNCES, TLS_REPORTS, HOPS)
-    frames = {table.name: conform(given.get(table.name, pd.DataFrame()), table) for table in tables}
-    mail = frames["deliveries"]
-    hops = frames["hops"][frames["hops"]["message_id"] == wanted]
-    bounces = _bounces(frames["bounces"], wanted)
-    attempts = mail[mail["message_id"] == wanted]
+def _find(wanted: str, given: Mapping[str, Frame]) -> Found:
+    hops = _picked(given, HOPS, message_id=[wanted])
+    bounces = _bounces(given, wanted)
+    attempts = _picked(given, DELIVERIES, message_id=[wanted])
     if attempts.empty and bounces.empty and hops.empty:  # a queue id, perhaps
-        attempts = mail[mail["queue_id"] == wanted]
+        attempts = _picked(given, DELIVERIES, queue_id=[wanted])
         for own in attempts["message_id"].dropna().unique()[:1]:
             return _find(own, given)
-    attempts, guessed = _more_attempts(mail, attempts, hops, bounces)
+    attempts, guessed = _more_attempts(given, attempts, hops, bounces)
     tries, notices = _rows(DELIVERIES, attempts), _rows(BOUNCES, bounces)
     return Found(
         tries,
-        _connections(frames["connections"], tries),
+        _connections(given, tries),
         notices,
-        _reports(frames["tls_reports"], tries, notices),
+        _reports(given, tries, notices),
         _rows(HOPS, hops),
         guessed,
     )
+
+
+def _picked(given: Mapping[str, Frame], table: Table, **values: Collection[Any]) -> pd.DataFrame:
+    """Fetch the rows of a table in which one of these columns has one of these values; their index is their place."""
+    import pandas as pd
+
+    frame = given.get(table.name)
+    wanted = {name: sorted({str(value) for value in of if value is not None}) for name, of in values.items()}
+    if frame is None or not any(wanted.values()):
+        return conform(pd.DataFrame(), table)
+    return picked(frame, _with_values, table=table, values=wanted)
+
+
+def _with_values(frame: pd.DataFrame, table: Table, values: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    import numpy as np
+
+    found = np.zeros(len(frame), dtype=bool)
+    for name, wanted in values.items():
+        if name in frame:
+            found |= frame[name].isin(wanted).fillna(False).to_numpy(dtype=bool)
+    return conform(frame[found], table)
+
+
+def _together(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Put rows that were picked several times together, each once, in the order of their table."""
+    import pandas as pd
+
+    rows = pd.concat([part for part in parts if len(part)] or parts[:1])
+    return rows[~rows.index.duplicated()].sort_index()
 
 
 def _rows(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
     return rows_of(table, frame.head(_MOST_ROWS)[table.names()])
 
 
-def _bounces(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
+def _bounces(given: Mapping[str, Frame], wanted: str) -> pd.DataFrame:
     """Notices of the message: by its Message-ID (some write it as the envelope id), then by their envelope ids."""
-    named = frame["original_message_id"] == wanted
-    as_envelope = frame["original_envelope_id"].isin([wanted, f"<{wanted}>"])
-    own = (named | as_envelope).fillna(False).astype(bool)
-    envelopes = frame.loc[own, "original_envelope_id"].dropna().unique()
-    nameless = frame["original_message_id"].isna() & frame["original_envelope_id"].isin(envelopes)
-    return frame[own | nameless]
+    own = _picked(given, BOUNCES, original_message_id=[wanted], original_envelope_id=[wanted, f"<{wanted}>"])
+    near = _picked(given, BOUNCES, original_envelope_id=own["original_envelope_id"].dropna().unique())
+    return _together(own, near[near["original_message_id"].isna()])
 
 
-def _connections(frame: pd.DataFrame, tries: Sequence[Row]) -> list[dict[str, Any]]:
+def _connections(given: Mapping[str, Frame], tries: Sequence[Row]) -> list[dict[str, Any]]:
     """Connections that served the message, by the queue ids of its attempts."""
     held = {(row["reporting_host"], row["queue_id"]) for row in tries if row["queue_id"]}
-    near = frame[frame["queue_id"].isin([queue for _host, queue in held])]
+    near = _picked(given, CONNECTIONS, queue_id=[queue for _host, queue in held])
     return [row for row in _rows(CONNECTIONS, near) if (row["reporting_host"], row["queue_id"]) in held]
 
 
 def _more_attempts(
-    frame: pd.DataFrame, attempts: pd.DataFrame, hops: pd.DataFrame, bounces: pd.DataFrame
+    given: Mapping[str, Frame], attempts: pd.DataFrame, hops: pd.DataFrame, bounces: pd.DataFrame
 ) -> tuple[pd.DataFrame, bool]:
     """Attempts in logs without Message-IDs: by queue ids that are known, or else by recipient and time."""
-    nameless = frame[frame["message_id"].isna()]
     queues = {
         (short_name(row["by_host"]), row["queue_id"])
         for row in _rows(HOPS, hops)
@@ -135,7 +157,7 @@ def _more_attempts(
         if queue := queued_as(row["reply_text"]):
             queues.add((short_name(row["relay_host"]), queue))
         queues.add((short_name(row["reporting_host"]), row["queue_id"]))
-    candidates = nameless[nameless["queue_id"].isin([queue for _host, queue in queues])]
+    candidates = _nameless(given, queue_id=[queue for _host, queue in queues])
     ours = [
         (short_name(host), queue) in queues
         for host, queue in zip(candidates["reporting_host"], candidates["queue_id"], strict=True)
@@ -143,17 +165,26 @@ def _more_attempts(
     more = candidates[ours]
     guessed = False
     if attempts.empty and more.empty:
-        more = _by_recipient(nameless, bounces)
+        more = _by_recipient(given, bounces)
         guessed = len(more) > 0
-    return frame[frame.index.isin(attempts.index) | frame.index.isin(more.index)], guessed
+    return _together(attempts, more), guessed
 
 
-def _by_recipient(nameless: pd.DataFrame, bounces: pd.DataFrame) -> pd.DataFrame:
+def _nameless(given: Mapping[str, Frame], **values: Collection[Any]) -> pd.DataFrame:
+    """Fetch attempts in logs without Message-IDs."""
+    rows = _picked(given, DELIVERIES, **values)
+    return rows[rows["message_id"].isna()]
+
+
+def _by_recipient(given: Mapping[str, Frame], bounces: pd.DataFrame) -> pd.DataFrame:
     """The one message that failed for a notice's recipient, at the server that wrote the notice, just before it."""
     import pandas as pd
 
     found: set[tuple[Any, Any]] = set()
-    for notice in _rows(BOUNCES, bounces):
+    notices = _rows(BOUNCES, bounces)
+    names = [notice[name] for notice in notices for name in ("final_recipient", "original_recipient")]
+    nameless = _nameless(given, recipient=names)
+    for notice in notices:
         if notice["action"] != Action.FAILED or notice["reported_at"] is None:
             continue
         to = nameless["recipient"].isin([notice["final_recipient"], notice["original_recipient"]])
@@ -167,11 +198,12 @@ def _by_recipient(nameless: pd.DataFrame, bounces: pd.DataFrame) -> pd.DataFrame
         }
         if len(own) == 1:
             found |= own
-    pairs = zip(nameless["reporting_host"], nameless["queue_id"], strict=True)
-    return nameless[[pair in found for pair in pairs]]
+    more = _nameless(given, queue_id=[queue for _host, queue in found])
+    pairs = zip(more["reporting_host"], more["queue_id"], strict=True)
+    return more[[pair in found for pair in pairs]]
 
 
-def _reports(frame: pd.DataFrame, mail: Sequence[Row], notices: Sequence[Row]) -> list[dict[str, Any]]:
+def _reports(given: Mapping[str, Frame], mail: Sequence[Row], notices: Sequence[Row]) -> list[dict[str, Any]]:
     """Rows of TLS reports about the recipients' domains, or their relays, at the time of the attempts."""
     times = [row["logged_at"] for row in mail] + [row["reported_at"] for row in notices]
     known = [time for time in times if time is not None]
@@ -179,6 +211,6 @@ def _reports(frame: pd.DataFrame, mail: Sequence[Row], notices: Sequence[Row]) -
     names.discard(None)
     if not known:
         return []
-    about = frame["policy_domain"].isin(names) | frame["receiving_mx"].isin(names)
-    at_that_time = (frame["begins_at"] <= max(known)) & (frame["ends_at"] >= min(known))
-    return _rows(TLS_REPORTS, frame[about & at_that_time.fillna(False)])
+    about = _picked(given, TLS_REPORTS, policy_domain=names, receiving_mx=names)
+    at_that_time = (about["begins_at"] <= max(known)) & (about["ends_at"] >= min(known))
+    return _rows(TLS_REPORTS, about[at_that_time.fillna(False)])

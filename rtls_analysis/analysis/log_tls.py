@@ -6,11 +6,20 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rtls_analysis.analysis.events import Result, delivery_events, delivery_units, events, grouped, table_of
+from rtls_analysis.analysis.events import (
+    Result,
+    delivery_events,
+    delivery_units,
+    events,
+    group_names,
+    grouped,
+    table_of,
+)
 from rtls_analysis.analysis.failures import as_rates
 from rtls_analysis.analysis.intervals import CONFIDENCE
-from rtls_analysis.analysis.messages import is_local
+from rtls_analysis.analysis.messages import STORY, is_local
 from rtls_analysis.analysis.rates import MINIMUM, rates
+from rtls_analysis.frames import Frame, reduced
 from rtls_analysis.outcomes import TlsLevel
 from rtls_analysis.schema import CONNECTIONS, TlsVersion, conform
 
@@ -75,6 +84,12 @@ def key_exchange(cipher: str | None, text: str | None = None) -> str:
     return NOT_TOLD
 
 
+def _seen(by: str | Sequence[str] | None) -> list[str]:
+    """Name the columns that have to be looked at."""
+    more = ("cipher", "tls_version", "process_id", "reused", "text")
+    return [*STORY, *more, *group_names(by)]
+
+
 def _sessions(frame: pd.DataFrame) -> pd.DataFrame:
     """The sessions of a log: accepted deliveries, or connections that came about."""
     if table_of(frame) == "deliveries":
@@ -89,7 +104,7 @@ def _sessions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def tls_versions(
-    frame: pd.DataFrame,
+    frame: Frame,
     *,
     by: str | Sequence[str] | None = "day",
     confidence: float = CONFIDENCE,
@@ -111,9 +126,8 @@ def tls_versions(
         `version_not_told`; and of TLS among the sessions `rate`, `low`, `high`, `unknown` (TLS not told), `unit`,
         `is_small`.
     """
-    rows, names = grouped(_sessions(frame), by)
-    known = {str(word): "yes" for word in TlsLevel} | {TlsLevel.NONE: "no", TlsLevel.UNKNOWN: "unknown"}
-    rows = rows.assign(answer=rows["tls_level"].astype(object).map(known))
+    rows = reduced(frame, _versions, columns=_seen(by), by=by).reset_index()
+    names = group_names(by) or ["group"]
     unit = "delivery attempt" if table_of(frame) == "deliveries" else "connection"
     table = rates(
         rows,
@@ -122,20 +136,31 @@ def tls_versions(
         yes="yes",
         unknown=["unknown"],
         unit=unit,
+        counts="count",
         confidence=confidence,
         minimum=minimum,
     )
     encrypted = rows[rows["answer"] == "yes"]
-    version = encrypted["tls_version"].astype(object)
-    counts = {str(word): version == word for word in TlsVersion} | {"version_not_told": version.isna()}
+    version, count = encrypted["tls_version"].astype(object), encrypted["count"]
+    has = {str(word): version == word for word in TlsVersion} | {"version_not_told": version.isna()}
+    counts = {name: count.where(is_it, 0) for name, is_it in has.items()}
     sums = encrypted.assign(**counts).groupby(names, observed=True)[list(counts)].sum()
     table = table.rename(columns={"denominator": "sessions", "numerator": "tls"})
     table = table[["sessions", "tls", "unit", "rate", "low", "high", "unknown", "is_small"]]
     return table.join(sums).fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, "int64"))
 
 
+def _versions(frame: pd.DataFrame, *, by: str | Sequence[str] | None) -> pd.DataFrame:
+    """Count sessions by group, by whether they had TLS, and by its version."""
+    rows, names = grouped(_sessions(frame), by)
+    known = {str(word): "yes" for word in TlsLevel} | {TlsLevel.NONE: "no", TlsLevel.UNKNOWN: "unknown"}
+    rows = rows.assign(answer=rows["tls_level"].astype(object).map(known))
+    sizes = rows.groupby([*names, "answer", "tls_version"], observed=True, dropna=False).size()
+    return sizes.rename("count").to_frame()
+
+
 def key_exchanges(
-    frame: pd.DataFrame,
+    frame: Frame,
     *,
     by: str | Sequence[str] | None = None,
     confidence: float = CONFIDENCE,
@@ -157,6 +182,21 @@ def key_exchanges(
         Indexed by group, `tls_version` and `key_exchange`, those met most often first: as of `rates`, of the sessions
         with TLS.
     """
+    sums = reduced(frame, _exchanges, columns=_seen(by), by=by)
+    names = group_names(by) or ["group"]
+    whole = sums.groupby(names, observed=True)["numerator"].sum().rename("denominator")
+    counts = sums.reset_index().join(whole, on=names).assign(unknown=0)
+    rising = [True for _name in names]
+    counts = counts.sort_values([*names, "numerator"], ascending=[*rising, False], kind="stable")
+    unit = "delivery attempt" if table_of(frame) == "deliveries" else "connection"
+    return as_rates(counts.set_index([*names, *_EXCHANGE]), unit, confidence, minimum)
+
+
+_EXCHANGE = ["tls_version", "key_exchange"]
+
+
+def _exchanges(frame: pd.DataFrame, *, by: str | Sequence[str] | None) -> pd.DataFrame:
+    """Count sessions with TLS by group, version and key exchange."""
     rows, names = grouped(_sessions(frame), by)
     rows = rows[~rows["tls_level"].isin([TlsLevel.NONE, TlsLevel.UNKNOWN])]
     pairs = rows[["cipher", "text"]].astype(object).where(rows[["cipher", "text"]].notna(), None)
@@ -166,11 +206,4 @@ def key_exchanges(
         tls_version=version.where(version.notna(), NOT_TOLD),
         key_exchange=[held[pair] for pair in pairs.itertuples(index=False, name=None)],
     )
-    keys = ["tls_version", "key_exchange"]
-    whole = rows.groupby(names, observed=True).size().rename("denominator")
-    counts = rows.groupby([*names, *keys], observed=True).size().rename("numerator").reset_index()
-    counts = counts.join(whole, on=names).assign(unknown=0)
-    rising = [True for _name in names]
-    counts = counts.sort_values([*names, "numerator"], ascending=[*rising, False], kind="stable")
-    unit = "delivery attempt" if table_of(frame) == "deliveries" else "connection"
-    return as_rates(counts.set_index([*names, *keys]), unit, confidence, minimum)
+    return rows.groupby([*names, *_EXCHANGE], observed=True).size().rename("numerator").to_frame()

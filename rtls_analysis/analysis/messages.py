@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.frames import Frame, is_dask, mapped, together
 from rtls_analysis.outcomes import Action
-from rtls_analysis.schema import DELIVERIES, conform
+from rtls_analysis.schema import DELIVERIES, Table, conform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +20,61 @@ ACCEPTED = frozenset({Action.DELIVERED, Action.RELAYED, Action.EXPANDED})
 _NEVER = 2**63 - 1
 _LONGEST_DELAY = 10 * 366 * 86_400.0  # seconds; what claims more is no delay
 _RELAY = ["relay_host", "relay_address", "relay_port"]
+
+
+STORY = (
+    "logged_at",
+    "mta",
+    "reporting_host",
+    "queue_id",
+    "message_id",
+    "sender",
+    "recipient",
+    "sender_domain",
+    "recipient_domain",
+    "relay_host",
+    "relay_address",
+    "relay_port",
+    "transport",
+    "attempted",
+    "action",
+    "delay_seconds",
+    "tls_level",
+    "tls_outcome",
+)
+"""Columns of `deliveries` that tell messages apart, and what became of them."""
+
+
+def whole_messages(deliveries: Frame, columns: Sequence[str] | None = STORY) -> Frame:
+    """Bring all that a Dask frame of `deliveries` tells of a message into one partition; all columns with None.
+
+    Rows are sent from worker to worker for that. A pandas frame stays as it is.
+    """
+    if not is_dask(deliveries):
+        return deliveries
+    wanted = list(deliveries.columns) if columns is None else list(dict.fromkeys(columns))
+    rows = mapped(deliveries, columns_of, columns=wanted, table=DELIVERIES, names=wanted)
+    return together(rows, queue_key)
+
+
+def columns_of(frame: pd.DataFrame, table: Table, names: list[str]) -> pd.DataFrame:
+    """Give these columns of a table, with their declared dtypes."""
+    whole = conform(frame, table)
+    return whole[[name for name in names if name in whole]]
+
+
+def queue_key(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Give a number for each row of `deliveries` or `connections`, equal where one server had it under one id."""
+    import pandas as pd
+
+    ids = ("queue_id", "message_id", "recipient")  # the first that is known; without, a row stands for itself
+    known = [frame[name].astype(object) for name in ids if name in frame]
+    name = known[0]
+    for other in known[1:]:
+        name = name.where(name.notna(), other)
+    keys = pd.DataFrame({"mta": frame["mta"], "host": frame["reporting_host"], "id": name}).astype(object)
+    hashed: pd.Series[Any] = pd.util.hash_pandas_object(keys.where(keys.notna(), ""), index=False)
+    return hashed.astype("int64")
 
 
 def message_numbers(deliveries: pd.DataFrame) -> pd.Series[int]:

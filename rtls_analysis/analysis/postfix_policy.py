@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.obstacles import WHAT_IT_MEANS
 from rtls_analysis.analysis.what_if import what_if_domains
+from rtls_analysis.frames import Frame, collected
 from rtls_analysis.outcomes import Obstacle
 from rtls_analysis.schema import WHAT_IF, Demand, Prospect, VerifiedBy, rows_of
 
@@ -49,7 +50,7 @@ class _Entry:
     reason: str
 
 
-def postfix_policy(frame: pd.DataFrame, *, relaxed: bool = False) -> str:
+def postfix_policy(frame: Frame, *, relaxed: bool = False) -> str:
     """Write a proposal for Postfix 3.11, to be reviewed and put into main.cf.
 
     Parameters
@@ -74,6 +75,7 @@ def postfix_policy(frame: pd.DataFrame, *, relaxed: bool = False) -> str:
     Postfix ``.example.net`` for any number. A policy map does not follow a domain that changes its policy: a plug-in
     for MTA-STS does.
     """
+    frame = collected(frame)
     if frame.empty:
         return "# No mail to other hosts: nothing to propose.\n"
     rows = rows_of(WHAT_IF, what_if_domains(frame))

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rtls_analysis.analysis.cohorts import NO_GROUP, named, row_labels, row_values, unit_of
-from rtls_analysis.analysis.declared import declared
+from rtls_analysis.analysis.cohorts import NO_GROUP, SOURCES, named, row_labels, row_values, unit_of
+from rtls_analysis.analysis.declared import declared, table_to_declare
 from rtls_analysis.analysis.intervals import CONFIDENCE, cluster_spread, difference, wilson
 from rtls_analysis.analysis.words import Answers, Said, answers
 from rtls_analysis.frames import Frame, collected, is_dask, mapped, tallied
@@ -125,7 +125,15 @@ def rates(
     if of not in frame.columns:
         raise ValueError(f"no column {of!r} to count; there are {', '.join(map(str, frame.columns))}")
     given = _Given(by, weights, clusters)
-    asked = mapped(given.columns_in(declared(frame)), _asked, of=of, given=given, counts=counts)
+    asked = mapped(
+        given.columns_in(frame),
+        _asked,
+        columns=given.needed(of, counts),
+        of=of,
+        given=given,
+        counts=counts,
+        table=table_to_declare(frame),
+    )
     if is_dask(frame):
         asked = tallied(asked, [name for name in asked.columns if name != _COUNT], counts=_COUNT)
     rows = asked.pop(_COUNT).to_numpy()
@@ -191,6 +199,11 @@ class _Given:
         self.clusters = placed(self.clusters, "_clusters")
         return frame.assign(**added) if added else frame
 
+    def needed(self, of: str, counts: str | None) -> list[str]:
+        """Name the columns that have to be looked at."""
+        told = (of, counts, *(self.by or ()), self.weights, self.clusters, *SOURCES)
+        return [name for name in told if isinstance(name, str)]
+
 
 def _label_of(item: Any) -> str:
     name = item if isinstance(item, str) else item.name
@@ -209,10 +222,13 @@ def _by_domain(values: Any) -> Any:
     return values
 
 
-def _asked(frame: pd.DataFrame, *, of: str, given: _Given, counts: str | None) -> pd.DataFrame:
+def _asked(
+    frame: pd.DataFrame, *, of: str, given: _Given, counts: str | None, table: str | None
+) -> pd.DataFrame:
     """Give what has to be known of each row: what it answers, its labels, weight and cluster, and how many it is."""
     import pandas as pd
 
+    frame = declared(frame, table)
     labels = row_labels(frame, given.by)
     columns: dict[str, Any] = {_OF: frame[of].reset_index(drop=True)}
     columns |= {f"{_BY} {number}": labels[name] for number, name in enumerate(labels.columns)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rtls_analysis.analysis.funnels import funnel
 from rtls_analysis.analysis.rates import ArtefactWarning, with_rates
 from rtls_analysis.analysis.words import one_of
+from rtls_analysis.frames import Frame, collected
 from rtls_analysis.outcomes import (
     NOT_CONTACTED,
     DaneState,
@@ -353,9 +354,7 @@ def tlsa_errors(snapshot: Snapshot, *, rule: str = "any", confidence: float = 0.
     return errors_by_unit(tlsa_matches(snapshot), mx, rule=rule, confidence=confidence)
 
 
-def errors_by_unit(
-    matches: pd.DataFrame, mx: pd.DataFrame, *, rule: str = "any", confidence: float = 0.95
-) -> pd.DataFrame:
+def errors_by_unit(matches: Frame, mx: Frame, *, rule: str = "any", confidence: float = 0.95) -> pd.DataFrame:
     """Count errors of TLSA by record, by set, by host and by domain.
 
     Parameters
@@ -377,6 +376,7 @@ def errors_by_unit(
     import pandas as pd
 
     one_of("rule", rule, ("any", "all"))
+    matches, mx = collected(matches), collected(mx, ["domain", "mx_host"])
     records = matches.groupby(["tlsa_base", "tlsa"])["matches"].any()
     hosts = matches.groupby(["tlsa_base", "mx_host"])["matches"].any()
     sets = hosts.groupby("tlsa_base").all()

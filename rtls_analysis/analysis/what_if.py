@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.demands import Standing, standings
-from rtls_analysis.analysis.messages import ACCEPTED, is_local, recipient_ends
+from rtls_analysis.analysis.messages import ACCEPTED, columns_of, is_local, recipient_ends, whole_messages
 from rtls_analysis.analysis.obstacles import advice, meaning
+from rtls_analysis.frames import Frame, collected, mapped, reduced, tallied, together
 from rtls_analysis.outcomes import DomainShare, Obstacle
 from rtls_analysis.providers import provider_of
-from rtls_analysis.schema import HOSTS, WHAT_IF, Demand, Prospect, rows_of, to_frame
+from rtls_analysis.schema import DELIVERIES, HOSTS, WHAT_IF, Demand, Prospect, rows_of, to_frame
 from rtls_analysis.standards.names import NameProblem, to_ascii
 from rtls_analysis.store import Snapshot
 
@@ -32,7 +33,7 @@ _PROSPECTS: Mapping[DomainShare, Prospect] = {
 
 
 def what_if(
-    deliveries: pd.DataFrame,
+    deliveries: Frame,
     snapshot: Snapshot,
     rule: str = Demand.REQUIRETLS,
     *,
@@ -70,39 +71,53 @@ def what_if(
     found among the domain's MX hosts by name, by canonical name or by address. Local mailboxes are left out: there
     is no hop to judge.
     """
-    import pandas as pd
-
     demand = _demand(rule)
-    ends = recipient_ends(deliveries)
-    local = is_local(ends)
-    is_notice = (ends["sender"] == "").fillna(False).astype(bool) & ~local & (not notices)
-    mail = ends[~local & ~is_notice]
-    names = {text: _domain_name(text) for text in mail["recipient_domain"].dropna().unique()}
+    ends = mapped(whole_messages(deliveries), _ends, notices=notices)
+    texts = tallied(ends, ["kind", *_TEXTS])  # as the log writes destinations and relays
+    mail = texts.loc[texts["kind"] == "mail", _TEXTS].astype(object)
+    mail = mail.where(mail.notna(), None)
+    names = {text: _domain_name(text) for text in mail["recipient_domain"].unique() if text is not None}
     standing = standings(snapshot, demand, {name for name in names.values() if name})
-    domain = mail["recipient_domain"].map(names)
     relays = _Relays(snapshot, standing)
-    ways = pd.DataFrame({"domain": domain, "name": mail["relay_host"], "address": mail["relay_address"]})
-    ways = ways.astype(object).where(ways.notna(), None)
-    known = {way: relays.find(*way) for way in ways.drop_duplicates().itertuples(index=False, name=None)}
-    found = [known[way] for way in ways.itertuples(index=False, name=None)]
-    mail = mail.assign(
-        domain=ways["domain"],
-        relay=pd.Series([relay for relay, _host in found], mail.index, dtype=object),
-        accepted=mail["action"].isin(ACCEPTED),
-    )
-    hosts = {(way[0], relay): host for way, (relay, host) in known.items() if host is not None}
-    rows = _count(mail)
+    ways: dict[_Text, _Way] = {}
+    hosts: dict[_Way, str] = {}
+    for text in mail.itertuples(index=False, name=None):
+        domain = names.get(text[0])
+        relay, host = relays.find(domain, *text[1:])
+        ways[text] = (domain, relay)
+        if host is not None:
+            hosts[domain, relay] = host
+    rows = _count(ends, ways)
     for row in rows:
         row |= _judged(row, standing.get(row["recipient_domain"]), hosts, demand)
     frame = to_frame(WHAT_IF, rows)
+    of_kind = texts.groupby("kind", observed=False)["count"].sum()
     frame.attrs["what_if"] = {
-        "mail_from": _moment(deliveries, "min"),
-        "mail_to": _moment(deliveries, "max"),
+        **_period(deliveries),
         "scanned_at": str(snapshot.manifest.get("started_at", "")),
-        "local_recipients": int(local.sum()),
-        "notices": int(is_notice.sum()),
+        "local_recipients": int(of_kind["local"]),
+        "notices": int(of_kind["notice"]),
     }
     return frame
+
+
+_Text = tuple[str | None, str | None, str | None]
+_Way = tuple[str | None, str | None]
+_TEXTS = ["recipient_domain", "relay_host", "relay_address"]
+_KINDS = ["mail", "local", "notice"]
+
+
+def _ends(deliveries: pd.DataFrame, *, notices: bool) -> pd.DataFrame:
+    """Tell of each message and recipient where it went, whether it was accepted, and what kind of mail it is."""
+    import pandas as pd
+
+    ends = recipient_ends(deliveries)
+    kind = pd.Series("mail", ends.index, dtype=object)
+    if not notices:
+        kind[(ends["sender"] == "").fillna(False).astype(bool)] = "notice"
+    kind[is_local(ends)] = "local"
+    ends = ends.assign(accepted=ends["action"].isin(ACCEPTED), kind=pd.Categorical(kind, categories=_KINDS))
+    return ends[["message", "recipient", *_TEXTS, "accepted", "kind"]]
 
 
 def _demand(rule: str) -> Demand:
@@ -120,13 +135,24 @@ def _domain_name(text: str) -> str:
         return text
 
 
-def _moment(deliveries: pd.DataFrame, which: str) -> str:
+def _period(deliveries: Frame) -> dict[str, str]:
+    """Tell from when to when the mail is; empty where no time is known."""
     import pandas as pd
 
-    if "logged_at" not in deliveries:
-        return ""
-    moment = pd.Timestamp(deliveries["logged_at"].agg(which))
-    return "" if pd.isna(moment) else moment.isoformat()
+    moments = reduced(
+        deliveries, _moments, columns=["logged_at"], how={"mail_from": "min", "mail_to": "max"}
+    ).iloc[0]
+    return {
+        str(name): "" if pd.isna(moment) else pd.Timestamp(moment).isoformat()
+        for name, moment in moments.items()
+    }
+
+
+def _moments(deliveries: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    at = columns_of(deliveries, DELIVERIES, ["logged_at"])["logged_at"]
+    return pd.DataFrame({"mail_from": [at.min()], "mail_to": [at.max()]}, index=pd.Index(["all"], name="of"))
 
 
 class _Relays:
@@ -163,27 +189,27 @@ class _Relays:
         return None
 
 
-def _count(mail: pd.DataFrame) -> list[dict[str, Any]]:
+def _count(ends: Frame, ways: Mapping[_Text, _Way]) -> list[dict[str, Any]]:
     """Count messages and recipients for each way, and for each domain by any way; the busiest domain first."""
-    way, domain = ["domain", "relay"], ["domain"]
-    counts = {
-        "messages": (mail, "message"),
-        "messages_delivered": (mail[mail["accepted"]], "message"),
-        "recipients": (mail, "recipient"),
-    }
-    by_way = {name: _distinct(part, way, what) for name, (part, what) in counts.items()}
-    by_domain = {name: _distinct(part, domain, what) for name, (part, what) in counts.items()}
-    rows: list[dict[str, Any]] = [
-        {
-            "recipient_domain": key[0],
-            "relay_host": key[1],
-            **{name: found.get(key, 0) for name, found in by_way.items()},
-            "domain_messages": by_domain["messages"][key[:1]],
-            "domain_delivered": by_domain["messages_delivered"].get(key[:1], 0),
-            "domain_recipients": by_domain["recipients"][key[:1]],
-        }
-        for key in by_way["messages"]
-    ]
+    messages = _by_way(reduced(ends, _messages, ways=ways))
+    met = together(mapped(ends, _recipients, ways=ways), _recipient_key)
+    recipients = _by_way(reduced(met, _distinct, of="recipient"))
+    rows: list[dict[str, Any]] = []
+    for (level, domain, relay), (found, delivered) in messages.items():
+        if level == "way":
+            whole, of_domain = messages["domain", domain, None], ("domain", domain, None)
+            rows.append(
+                {
+                    "recipient_domain": domain,
+                    "relay_host": relay,
+                    "messages": found,
+                    "messages_delivered": delivered,
+                    "recipients": recipients[level, domain, relay][0],
+                    "domain_messages": whole[0],
+                    "domain_delivered": whole[1],
+                    "domain_recipients": recipients[of_domain][0],
+                }
+            )
     rows.sort(
         key=lambda row: (
             -row["domain_messages"],
@@ -195,15 +221,62 @@ def _count(mail: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _distinct(mail: pd.DataFrame, keys: list[str], what: str) -> dict[tuple[str | None, ...], int]:
-    """Count distinct values of a column for each key; what is missing is one value."""
+def _sent(ends: pd.DataFrame, ways: Mapping[_Text, _Way]) -> pd.DataFrame:
+    """Give the mail with the domain and the relay of each row."""
     import pandas as pd
 
-    seen = mail.drop_duplicates([*keys, what])
-    sizes = seen.groupby(keys, dropna=False, sort=False).size()
+    mail = ends[ends["kind"] == "mail"]
+    texts = mail[_TEXTS].astype(object)
+    texts = texts.where(texts.notna(), None)
+    found = [ways[text] for text in texts.itertuples(index=False, name=None)]
+    return mail.assign(
+        domain=pd.Series([domain for domain, _relay in found], mail.index, dtype=object),
+        relay=pd.Series([relay for _domain, relay in found], mail.index, dtype=object),
+    )
+
+
+def _messages(ends: pd.DataFrame, ways: Mapping[_Text, _Way]) -> pd.DataFrame:
+    return _distinct(_sent(ends, ways), of="message")
+
+
+def _recipients(ends: pd.DataFrame, ways: Mapping[_Text, _Way]) -> pd.DataFrame:
+    """Give each recipient once for each way."""
+    mail = _sent(ends, ways)
+    return mail.drop_duplicates(["domain", "relay", "recipient"])[
+        ["domain", "relay", "recipient", "accepted"]
+    ]
+
+
+def _recipient_key(mail: pd.DataFrame) -> pd.Series[Any]:
+    import pandas as pd
+
+    names = mail["recipient"].astype(object)
+    hashed: pd.Series[Any] = pd.util.hash_pandas_object(names.where(names.notna(), ""), index=False)
+    return hashed.astype("int64")
+
+
+def _distinct(mail: pd.DataFrame, *, of: str) -> pd.DataFrame:
+    """Count distinct values of a column, and those accepted, for each way, and for each domain by any way.
+
+    What is missing is one value.
+    """
+    import pandas as pd
+
+    tables = []
+    for level, keys in (("way", ["domain", "relay"]), ("domain", ["domain"])):
+        each = mail.groupby([*keys, of], dropna=False, sort=False)["accepted"].any().reset_index()
+        sizes = each.groupby(keys, dropna=False)["accepted"].agg(["size", "sum"]).reset_index()
+        tables.append(sizes.assign(level=level))
+    table = pd.concat(tables, ignore_index=True).astype({"size": "int64", "sum": "int64"})
+    return table.set_index(["level", "domain", "relay"])
+
+
+def _by_way(counts: pd.DataFrame) -> dict[tuple[str | None, ...], tuple[int, int]]:
+    import pandas as pd
+
     return {
-        tuple(None if pd.isna(part) else part for part in (key if isinstance(key, tuple) else (key,))): int(n)
-        for key, n in sizes.items()
+        tuple(None if pd.isna(part) else part for part in key): (int(found), int(accepted))
+        for key, found, accepted in zip(counts.index, counts["size"], counts["sum"], strict=True)
     }
 
 
@@ -242,9 +315,10 @@ def _judged(
 # -- summed up -------------------------------------------------------------------------------------------------
 
 
-def what_if_domains(frame: pd.DataFrame) -> pd.DataFrame:
+def what_if_domains(frame: Frame) -> pd.DataFrame:
     """The table `what_if` with one row per recipient domain: all relays together, the most used one named."""
-    domains = frame.sort_values("messages", ascending=False, kind="stable")
+    table: pd.DataFrame = collected(frame)
+    domains = table.sort_values("messages", ascending=False, kind="stable")
     domains = domains.drop_duplicates("recipient_domain")
     counts = {
         "messages": "domain_messages",
@@ -256,7 +330,7 @@ def what_if_domains(frame: pd.DataFrame) -> pd.DataFrame:
     return domains.sort_values(order, ascending=[False, True]).reset_index(drop=True)
 
 
-def what_if_totals(frame: pd.DataFrame) -> pd.DataFrame:
+def what_if_totals(frame: Frame) -> pd.DataFrame:
     """Sum up by verdict.
 
     Returns
@@ -274,9 +348,7 @@ def what_if_totals(frame: pd.DataFrame) -> pd.DataFrame:
     return totals
 
 
-def what_if_losses(
-    frame: pd.DataFrame, *, by: str = "recipient_domain", rows: int | None = 10
-) -> pd.DataFrame:
+def what_if_losses(frame: Frame, *, by: str = "recipient_domain", rows: int | None = 10) -> pd.DataFrame:
     """List the destinations that carry most of the loss, and what each would have to change.
 
     Parameters
@@ -298,6 +370,7 @@ def what_if_losses(
     """
     if by not in ("recipient_domain", "provider"):
         raise ValueError(f"by is {by!r}; give 'recipient_domain' or 'provider'")
+    frame = collected(frame)
     domains = what_if_domains(frame)
     lost = domains[domains["verdict"] == Prospect.FAILS]
     lost = lost.assign(obstacles=[",".join(found or ()) for found in lost["obstacles"].array])
@@ -319,11 +392,12 @@ def what_if_losses(
     table["meaning"] = ["; ".join(meaning(item, demand) for item in items) for items in found]
     table["advice"] = [" ".join(advice(item, demand) for item in items) for items in found]
     counts = ["domains", "messages", "messages_delivered", "recipients", "share", "cumulative"]
-    table = table[[*keys[:-2], *counts, "obstacle", "obstacles", "meaning", "advice"]].reset_index(drop=True)
-    return table if rows is None else table.head(rows)
+    table = table[[*keys[:-2], *counts, "obstacle", "obstacles", "meaning", "advice"]]
+    losses: pd.DataFrame = table.reset_index(drop=True)
+    return losses if rows is None else losses.head(rows)
 
 
-def not_scanned(frame: pd.DataFrame) -> list[str]:
+def not_scanned(frame: Frame) -> list[str]:
     """The recipient domains that the snapshot lacks, those with most mail first: a list to scan next."""
     domains = what_if_domains(frame)
     missing = domains.loc[~domains["scanned"].fillna(False).astype(bool), "recipient_domain"]

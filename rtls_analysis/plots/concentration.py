@@ -17,6 +17,7 @@ from rtls_analysis.plots.drawing import (
     SMALL,
     as_counts,
     as_shares,
+    at_hand,
     height_for,
     in_plural,
     named,
@@ -30,6 +31,7 @@ from rtls_analysis.plots.palette import BLUE, GREEN, PALE_BLUE, REMAINING, VERMI
 from rtls_analysis.store import Snapshot
 
 
+@at_hand
 def top_providers(
     snapshot: Snapshot | pd.DataFrame,
     before: Snapshot | None = None,
@@ -96,6 +98,7 @@ def top_providers(
     return ax
 
 
+@at_hand
 def lorenz_curve(
     snapshot: Snapshot | pd.Series[Any], *, ax: Axes | None = None, title: str = "", unit: str = "domain"
 ) -> Axes:
@@ -139,6 +142,7 @@ def lorenz_curve(
     return ax
 
 
+@at_hand
 def server_sizes(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:
@@ -185,6 +189,7 @@ def server_sizes(
     return ax
 
 
+@at_hand
 def leave_one_out(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:
@@ -208,6 +213,7 @@ def leave_one_out(
     return _worlds(table, "without", title or f"{of} without one provider", ax)
 
 
+@at_hand
 def one_switches(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:

@@ -10,8 +10,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from rtls_analysis.analysis import delays
 from rtls_analysis.analysis.delays import End
+from rtls_analysis.frames import collected
 from rtls_analysis.plots.bars import group_name
-from rtls_analysis.plots.drawing import FONT_SIZE, as_shares, new_axes, titled
+from rtls_analysis.plots.drawing import FONT_SIZE, as_shares, at_hand, new_axes, titled
 from rtls_analysis.plots.palette import bar_style, colour_of, colours_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def _in_time(ax: Axes, axis: str, least: float, most: float) -> None:
     (ax.set_xlim if axis == "x" else ax.set_ylim)(least, most)
 
 
+@at_hand
 def time_to_delivery(
     frame: pd.DataFrame, *, by: str | None = None, largest: int = 6, ax: Axes | None = None
 ) -> Axes:
@@ -61,6 +63,7 @@ def time_to_delivery(
         Axes to draw on; new ones by default.
     """
     table = frame if {"end", "seconds"} <= set(frame.columns) else delays.time_to_delivery(frame)
+    table = collected(table, ["end", "seconds", *([by] if by else [])])
     ax = new_axes(ax, width=8.4)
     longest = float(table["seconds"].max()) if len(table) else 1.0
     most = max(1.0, longest * 1.3)
@@ -124,6 +127,7 @@ def _curve(
     ax.step(times, share, where="post", linewidth=1.6, label=label, **style)
 
 
+@at_hand
 def retry_schedule(
     frame: pd.DataFrame, *, by: str = "reporting_host", largest: int = 8, ax: Axes | None = None
 ) -> Axes:

@@ -19,6 +19,7 @@ from rtls_analysis.plots.drawing import (
     SMALL,
     as_counts,
     as_shares,
+    at_hand,
     height_for,
     in_plural,
     labelled,
@@ -36,6 +37,7 @@ from rtls_analysis.plots.rates import rate_intervals
 from rtls_analysis.store import Snapshot
 
 
+@at_hand
 def deployment_rates(
     snapshot: Snapshot | pd.DataFrame,
     *,
@@ -72,6 +74,7 @@ def deployment_rates(
     return rate_intervals(shown, ax=ax, title=heading, largest=largest, limits=(0, 1))
 
 
+@at_hand
 def adoption_by_rank(
     snapshot: Snapshot | pd.DataFrame,
     *,
@@ -125,6 +128,7 @@ def adoption_by_rank(
     return ax
 
 
+@at_hand
 def rates_by_unit(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:
@@ -150,6 +154,7 @@ def rates_by_unit(
     return ax
 
 
+@at_hand
 def share_bars(
     snapshot: Snapshot | pd.DataFrame,
     *,
@@ -191,6 +196,7 @@ def share_bars(
     return ax
 
 
+@at_hand
 def mechanism_sets(
     snapshot: Snapshot | pd.DataFrame,
     *,
@@ -263,6 +269,7 @@ def mechanism_sets(
     return ax
 
 
+@at_hand
 def mechanism_matrix(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -11,7 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from rtls_analysis.analysis.rates import MINIMUM
+from rtls_analysis.frames import collected, is_dask
 from rtls_analysis.plots.palette import bar_style
+from rtls_analysis.schema import BOUNCES, CONNECTIONS, DELIVERIES, TLS_REPORTS
+from rtls_analysis.table_files import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +23,27 @@ if TYPE_CHECKING:
 FONT_SIZE = 9
 SMALL = "†"
 """The mark of a cell with few trials."""
+
+
+_P = ParamSpec("_P")
+_MAIL = (DELIVERIES, CONNECTIONS, BOUNCES, TLS_REPORTS)
+
+
+def at_hand(plot: Callable[_P, Axes]) -> Callable[_P, Axes]:
+    """Let a plot take Dask frames: results are fetched, tables of mail are counted where they lie."""
+
+    @wraps(plot)
+    def draw(*args: _P.args, **kwargs: _P.kwargs) -> Axes:
+        known: Any = plot
+        ax: Axes = known(*map(_fetched, args), **{name: _fetched(value) for name, value in kwargs.items()})
+        return ax
+
+    return draw
+
+
+def _fetched(value: Any) -> Any:
+    is_mail = is_dask(value) and table_of(map(str, getattr(value, "columns", ()))) in _MAIL
+    return value if is_mail else collected(value)
 
 
 def new_axes(ax: Axes | None, *, width: float = 8.0, height: float = 4.4) -> Axes:

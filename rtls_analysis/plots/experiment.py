@@ -11,12 +11,13 @@ from rtls_analysis.analysis import experiment
 from rtls_analysis.analysis.events import PERIODS
 from rtls_analysis.outcomes import RequireTls
 from rtls_analysis.plots.bars import in_order, is_rates, legend, stacked, units
-from rtls_analysis.plots.drawing import as_shares, height_for, new_axes, titled
+from rtls_analysis.plots.drawing import as_shares, at_hand, height_for, new_axes, titled
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@at_hand
 def requiretls_experiment(
     frame: pd.DataFrame,
     *,
@@ -48,6 +49,7 @@ def requiretls_experiment(
     return _draw(counts, order, units(table), "that asked for REQUIRETLS", title, largest, ax)
 
 
+@at_hand
 def promises(
     frame: pd.DataFrame,
     *,

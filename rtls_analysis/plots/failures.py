@@ -29,6 +29,7 @@ from rtls_analysis.plots.bars import (
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
     as_shares,
+    at_hand,
     height_for,
     new_axes,
     row_labels,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@at_hand
 def failures_over_time(
     frame: pd.DataFrame, *, every: str = "day", per: str = "message", ax: Axes | None = None
 ) -> Axes:
@@ -87,6 +89,7 @@ def failures_over_time(
     return ax
 
 
+@at_hand
 def failures_by(
     frame: pd.DataFrame,
     *,
@@ -107,6 +110,7 @@ def failures_by(
     return ax
 
 
+@at_hand
 def repeated_failures(
     frame: pd.DataFrame, *, by: str = "destination", largest: int = 15, ax: Axes | None = None
 ) -> Axes:
@@ -138,6 +142,7 @@ def repeated_failures(
 # -- why ---------------------------------------------------------------------------------------------------------
 
 
+@at_hand
 def failure_reasons(
     frame: pd.DataFrame,
     *,
@@ -202,6 +207,7 @@ def _reasons_stacked(table: pd.DataFrame, names: list[str], largest: int, ax: Ax
 _COLOURS = {"host": ORANGE, "message": REMAINING}
 
 
+@at_hand
 def host_and_message_rates(frame: pd.DataFrame, *, hosts: str = "any", ax: Axes | None = None) -> Axes:
     """Draw the rate of hosts beside that of messages, which few hosts decide (canonical plot 17).
 

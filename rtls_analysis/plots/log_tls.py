@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 
 from rtls_analysis.analysis import log_tls
 from rtls_analysis.plots.bars import counted, dated, days, is_rates, legend, style_of, units
-from rtls_analysis.plots.drawing import as_counts, as_shares, height_for, new_axes, row_labels, titled
+from rtls_analysis.plots.drawing import (
+    as_counts,
+    as_shares,
+    at_hand,
+    height_for,
+    new_axes,
+    row_labels,
+    titled,
+)
 from rtls_analysis.schema import TlsVersion
 
 if TYPE_CHECKING:
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
 _LENGTHS = {"hour": 1 / 24, "day": 1.0, "week": 7.0, "month": 28.0}
 
 
+@at_hand
 def tls_versions(frame: pd.DataFrame, *, by: str = "day", ax: Axes | None = None) -> Axes:
     """Draw TLS versions by day, with cleartext and what the log does not tell (canonical plot 16).
 
@@ -50,6 +59,7 @@ def tls_versions(frame: pd.DataFrame, *, by: str = "day", ax: Axes | None = None
     return ax
 
 
+@at_hand
 def key_exchanges(frame: pd.DataFrame, *, largest: int = 15, ax: Axes | None = None) -> Axes:
     """Draw how often each key exchange was met under each TLS version (canonical plot 16).
 

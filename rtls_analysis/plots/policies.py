@@ -14,6 +14,7 @@ from rtls_analysis.plots.drawing import (
     FONT_SIZE,
     SMALL,
     as_shares,
+    at_hand,
     new_axes,
     row_labels,
     said,
@@ -65,6 +66,7 @@ _COLOURS = {
 }
 
 
+@at_hand
 def sts_states(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:

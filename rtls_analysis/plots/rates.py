@@ -14,6 +14,7 @@ from matplotlib.transforms import offset_copy
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
     as_shares,
+    at_hand,
     height_for,
     labelled,
     new_axes,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@at_hand
 def rate_intervals(
     table: pd.DataFrame,
     *,
@@ -123,6 +125,7 @@ def _legend(ax: Axes, colour: str, confidence: float | None, *, has_bounds: bool
     )
 
 
+@at_hand
 def rate_differences(table: pd.DataFrame, *, ax: Axes | None = None, title: str = "") -> Axes:
     """Draw the difference of each group to the one they are compared with, in percentage points.
 

@@ -11,6 +11,7 @@ from rtls_analysis.analysis import readiness
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
     as_shares,
+    at_hand,
     height_for,
     in_plural,
     new_axes,
@@ -24,6 +25,7 @@ from rtls_analysis.plots.rates import rate_intervals
 from rtls_analysis.store import Snapshot
 
 
+@at_hand
 def readiness_funnel(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:
@@ -47,6 +49,7 @@ def readiness_funnel(
     return funnel_bars(table, title=title or f"Readiness for REQUIRETLS{how}", ax=ax)
 
 
+@at_hand
 def loss_reasons(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:
@@ -97,6 +100,7 @@ def loss_reasons(
     return ax
 
 
+@at_hand
 def readiness_by_reading(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:

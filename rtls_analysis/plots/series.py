@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from rtls_analysis.analysis import series
 from rtls_analysis.analysis.series import FIXED, MOVING
 from rtls_analysis.plots.bars import dated, days
-from rtls_analysis.plots.drawing import FONT_SIZE, as_shares, new_axes, said, small_note, titled
+from rtls_analysis.plots.drawing import FONT_SIZE, as_shares, at_hand, new_axes, said, small_note, titled
 from rtls_analysis.plots.palette import REMAINING, VERMILION, colour_of
 from rtls_analysis.store import Snapshot
 
@@ -24,6 +24,7 @@ _LOOKS = {
 }
 
 
+@at_hand
 def adoption_curve(
     snapshots: Iterable[Snapshot] | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:

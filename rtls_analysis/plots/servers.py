@@ -14,6 +14,7 @@ from rtls_analysis.analysis import servers
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
     as_shares,
+    at_hand,
     height_for,
     in_plural,
     new_axes,
@@ -28,6 +29,7 @@ from rtls_analysis.plots.rates import rate_intervals
 from rtls_analysis.store import Snapshot
 
 
+@at_hand
 def probe_funnel(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:
@@ -48,6 +50,7 @@ def probe_funnel(
     return funnel_bars(table, title=title or "How far a connection gets", ax=ax)
 
 
+@at_hand
 def certificate_verdicts(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:
@@ -101,6 +104,7 @@ def certificate_verdicts(
     return ax
 
 
+@at_hand
 def tlsa_errors_by_unit(
     snapshot: Snapshot | pd.DataFrame, *, ax: Axes | None = None, title: str = "", **options: Any
 ) -> Axes:

@@ -17,6 +17,7 @@ from rtls_analysis.analysis.snapshots import NO_WORD, NOT_LISTED
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
     SMALL,
+    at_hand,
     height_for,
     new_axes,
     row_labels,
@@ -28,6 +29,7 @@ from rtls_analysis.plots.palette import bar_style, readable_on
 from rtls_analysis.store import Snapshot
 
 
+@at_hand
 def transition_matrix(
     before: Snapshot | pd.DataFrame,
     after: Snapshot | None = None,
@@ -105,6 +107,7 @@ def _cell(column: int, row: int, colour: str, *, is_kept: bool) -> Any:
     return Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, facecolor=colour, edgecolor=edge, linewidth=1)
 
 
+@at_hand
 def changes_by_feature(
     before: Snapshot | pd.DataFrame,
     after: Snapshot | None = None,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from rtls_analysis.analysis import vantages
-from rtls_analysis.plots.drawing import FONT_SIZE, in_plural, new_axes, row_labels, said, titled
+from rtls_analysis.plots.drawing import FONT_SIZE, at_hand, in_plural, new_axes, row_labels, said, titled
 from rtls_analysis.plots.palette import GREEN, LIGHT_GREY, VERMILION, readable_on
 from rtls_analysis.store import Snapshot
 
@@ -31,6 +31,7 @@ _ORDER = (
 )
 
 
+@at_hand
 def agreement_matrix(
     first: Snapshot | pd.DataFrame,
     second: Snapshot | None = None,

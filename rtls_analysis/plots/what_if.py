@@ -13,6 +13,7 @@ from rtls_analysis.plots.drawing import (
     FONT_SIZE,
     as_counts,
     as_shares,
+    at_hand,
     height_for,
     new_axes,
     row_labels,
@@ -33,6 +34,7 @@ _UNITS = {
 }
 
 
+@at_hand
 def what_if_totals(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw what would become of the mail: by messages, recipients and domains, what could not be told among it.
 
@@ -55,6 +57,7 @@ def what_if_totals(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@at_hand
 def what_if_losses(
     frame: pd.DataFrame, *, by: str = "recipient_domain", rows: int = 15, ax: Axes | None = None
 ) -> Axes:
@@ -105,6 +108,7 @@ def what_if_losses(
     return ax
 
 
+@at_hand
 def what_if_obstacles(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw what stops how much of the mail first, by messages accepted today.
 
