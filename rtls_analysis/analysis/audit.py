@@ -119,6 +119,7 @@ def _breaches(rows: Sequence[Mapping[str, Any]], snapshot: Snapshot) -> Iterator
                 yield from _too_early(group, name)
     yield from _too_many(attempts, "run_at_once", "the whole run")
     restarts = sum(run.begin > attempts[0].begin for run in runs) if attempts else 0
+    restarts += len(manifest.get("worker_deaths", ()))
     yield from _too_often(paced, snapshot, restarts)
     yield from _forbidden(attempts, allowed, OptOut(scan.get("opt_out", ())))
 
@@ -188,24 +189,21 @@ def _too_often(paced: Sequence[_Attempt], snapshot: Snapshot, restarts: int) -> 
 
     What was in flight at a kill is done again: each restart may have cost a visit.
     """
-    visits: dict[tuple[str, str], list[_Attempt]] = {}
+    names = ["vantage", "mx_host", "address"] if snapshot.is_from_each else ["mx_host", "address"]
+    visits: dict[tuple[Any, ...], list[_Attempt]] = {}
     for attempt in paced:
         if attempt.row["mx_host"] is not None:
-            visits.setdefault((attempt.row["mx_host"], attempt.row["address"]), []).append(attempt)
-    sessions = snapshot.table("sessions", columns=["mx_host", "address", "attempts"])
-    said = {
-        (host, address): int(count)
-        for host, address, count in zip(
-            sessions["mx_host"], sessions["address"], sessions["attempts"].fillna(0), strict=True
-        )
-    }
-    for (host, address), found in visits.items():
-        who = f"{host} at {address}"
+            visits.setdefault(tuple(attempt.row[name] for name in names), []).append(attempt)
+    sessions = snapshot.table("sessions", columns=[*names, "attempts"])
+    keys = zip(*(sessions[name] for name in names), strict=True)
+    said = dict(zip(keys, map(int, sessions["attempts"].fillna(0)), strict=True))
+    for key, found in visits.items():
+        who = f"{key[-2]} at {key[-1]}" + (f" from {key[0]}" if len(key) > 2 else "")
         retries = max(attempt.run.manners.retries for attempt in found)
         if len(found) > 1 + retries + restarts:
             detail = f"{len(found)} visits, {1 + retries} are allowed"
             yield Breach("retries", who, found[-1].row["started_at"], detail)
-        told = said.get((host, address))
+        told = said.get(key)
         if told is not None and not told <= len(found) <= told + restarts:
             detail = f"{len(found)} connections on record, the session says {told}"
             yield Breach("attempts_recorded", who, found[-1].row["started_at"], detail)

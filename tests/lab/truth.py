@@ -74,8 +74,8 @@ def _in_table(lab: Lab, table: str, truth: list[Row], snapshot: Snapshot) -> Ite
                 yield f"{table} {key} {column}: {seen!r}, in truth {value!r} ({why})"
 
 
-def differences(one: Snapshot, other: Snapshot) -> list[str]:
-    """Every value in which two scans of the same servers differ, times aside, each in a line."""
+def differences(one: Snapshot, other: Snapshot, but: Collection[str] = ()) -> list[str]:
+    """Every value in which two scans of the same servers differ, times and these columns aside, each in a line."""
     lines: list[str] = []
     for table in SNAPSHOT_TABLES:
         if table.name == "attempts":  # a record of connections, which has no key
@@ -88,6 +88,8 @@ def differences(one: Snapshot, other: Snapshot) -> list[str]:
         for key in ones.keys() & others.keys():
             drips = ones[key].get("outcome") == "timeout"  # its detail says how many bytes came in time
             for column in columns:
+                if column in but:
+                    continue
                 mine, theirs = (comparable(column, rows[key][column]) for rows in (ones, others))
                 if mine != theirs and not (drips and column == "detail"):
                     lines.append(f"{table.name} {key} {column}: {mine!r}, {theirs!r}")
