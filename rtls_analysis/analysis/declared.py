@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rtls_analysis.frames import Frame, is_dask
+from rtls_analysis.frames import Frame, collected, is_dask
 from rtls_analysis.schema import TABLES, Table, conform
 from rtls_analysis.table_files import table_of
 
@@ -22,6 +22,11 @@ def table_to_declare(frame: Frame) -> str | None:
         return None
     fits = all(frame.dtypes[name] == table[name].dtype for name in frame.columns if name in table.by_name)
     return None if fits else table.name
+
+
+def fetched(frame: Frame) -> pd.DataFrame:
+    """Give a table that is small enough for one machine as a pandas frame."""
+    return declared(collected(frame), table_to_declare(frame))
 
 
 def declared(frame: pd.DataFrame, table: str | None) -> pd.DataFrame:

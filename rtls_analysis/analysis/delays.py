@@ -185,7 +185,7 @@ def survival(seconds: Any, ended: Any, *, confidence: float = CONFIDENCE) -> pd.
     return table
 
 
-def survival_time(curve: pd.DataFrame, share: float = 0.5, *, rule: str = "first") -> float:
+def survival_time(curve: Frame, share: float = 0.5, *, rule: str = "first") -> float:
     """Read off a curve of `survival` the time after which no more than this share is left, such as the median.
 
     Parameters
@@ -205,6 +205,7 @@ def survival_time(curve: pd.DataFrame, share: float = 0.5, *, rule: str = "first
     """
     if rule not in ("first", "midpoint"):
         raise ValueError(f"rule is {rule!r}; give 'first' or 'midpoint'")
+    curve = collected(curve)
     reached = curve[curve["share"] <= share + 1e-12]
     times, shares = reached.index.to_list(), reached["share"].to_list()
     if not times:

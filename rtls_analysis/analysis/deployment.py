@@ -280,7 +280,7 @@ def shares(
     table.insert(0, "domains", size)
     table.insert(1, "unit", "domain")
     table.attrs = {"of": of, "words": words}
-    return table.sort_values("domains", ascending=False, kind="stable") if by == "provider" else table
+    return table.sort_values("domains", ascending=False, kind="stable") if names == ["provider"] else table
 
 
 # -- mechanisms together -------------------------------------------------------------------------------------

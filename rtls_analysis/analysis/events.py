@@ -175,7 +175,7 @@ def _categorical(values: pd.Series[Any], words: type[StrEnum]) -> Any:
 def _providers(frame: pd.DataFrame) -> pd.Series[Any]:
     known = frame["host"].astype(object).where(frame["host"].notna(), frame["destination"].astype(object))
     held = {name: provider_of(name) for name in known.dropna().unique() if "." in name and name[0] != "["}
-    return known.map(held)
+    return known.map(held).astype("str")
 
 
 def _result_of(action: pd.Series[Any]) -> pd.Series[Any]:

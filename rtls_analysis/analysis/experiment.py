@@ -80,7 +80,7 @@ def _asked(deliveries: pd.DataFrame, *, per: Per) -> pd.DataFrame:
     asked = rows[rows["requiretls"].isin([str(word) for word in ASKED])]
     if per is Per.MESSAGE:
         asked = asked.drop_duplicates("unit", keep="last")
-        asked = asked.assign(action=asked["unit"].map(last_action))
+        asked = asked.assign(action=last_action.reindex(asked["unit"].to_numpy()).set_axis(asked.index))
     asked = delivery_events(asked)
     return asked.assign(promise=pd.Categorical(_promises(asked), categories=[str(word) for word in Promise]))
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.analysis.declared import fetched
 from rtls_analysis.analysis.obstacles import WHAT_IT_MEANS
 from rtls_analysis.analysis.what_if import what_if_domains
-from rtls_analysis.frames import Frame, collected
+from rtls_analysis.frames import Frame
 from rtls_analysis.outcomes import Obstacle
 from rtls_analysis.schema import WHAT_IF, Demand, Prospect, VerifiedBy, rows_of
 
@@ -75,7 +76,7 @@ def postfix_policy(frame: Frame, *, relaxed: bool = False) -> str:
     Postfix ``.example.net`` for any number. A policy map does not follow a domain that changes its policy: a plug-in
     for MTA-STS does.
     """
-    frame = collected(frame)
+    frame = fetched(frame)
     if frame.empty:
         return "# No mail to other hosts: nothing to propose.\n"
     rows = rows_of(WHAT_IF, what_if_domains(frame))

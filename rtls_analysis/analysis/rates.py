@@ -188,7 +188,7 @@ class _Given:
         added: dict[str, Any] = {}
 
         def placed(item: Any, name: str) -> Any:
-            if is_dask(item) and is_dask(frame):
+            if is_dask(item) and is_dask(frame) and item.index.dtype.kind == "i":
                 added[name] = item
                 return name
             return _by_domain(collected(item)) if is_dask(frame) else collected(item)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.analysis.declared import fetched
 from rtls_analysis.analysis.demands import Standing, standings
 from rtls_analysis.analysis.messages import ACCEPTED, columns_of, is_local, recipient_ends, whole_messages
 from rtls_analysis.analysis.obstacles import advice, meaning
-from rtls_analysis.frames import Frame, collected, mapped, reduced, tallied, together
+from rtls_analysis.frames import Frame, mapped, reduced, tallied, together
 from rtls_analysis.outcomes import DomainShare, Obstacle
 from rtls_analysis.providers import provider_of
 from rtls_analysis.schema import DELIVERIES, HOSTS, WHAT_IF, Demand, Prospect, rows_of, to_frame
@@ -317,7 +318,7 @@ def _judged(
 
 def what_if_domains(frame: Frame) -> pd.DataFrame:
     """The table `what_if` with one row per recipient domain: all relays together, the most used one named."""
-    table: pd.DataFrame = collected(frame)
+    table = fetched(frame)
     domains = table.sort_values("messages", ascending=False, kind="stable")
     domains = domains.drop_duplicates("recipient_domain")
     counts = {
@@ -370,7 +371,7 @@ def what_if_losses(frame: Frame, *, by: str = "recipient_domain", rows: int | No
     """
     if by not in ("recipient_domain", "provider"):
         raise ValueError(f"by is {by!r}; give 'recipient_domain' or 'provider'")
-    frame = collected(frame)
+    frame = fetched(frame)
     domains = what_if_domains(frame)
     lost = domains[domains["verdict"] == Prospect.FAILS]
     lost = lost.assign(obstacles=[",".join(found or ()) for found in lost["obstacles"].array])

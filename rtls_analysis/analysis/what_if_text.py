@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.analysis.declared import fetched
 from rtls_analysis.analysis.what_if import what_if_domains, what_if_losses, what_if_totals
-from rtls_analysis.frames import Frame, collected
+from rtls_analysis.frames import Frame
 from rtls_analysis.read.mail_coverage import printable
 from rtls_analysis.schema import Demand, Prospect
 
@@ -28,7 +29,7 @@ _WIDTH = 100
 
 def what_if_text(frame: Frame, *, shown: int = 10) -> str:
     """Write the table `what_if` for people: the totals, the worst destinations, and what has to be known."""
-    frame = collected(frame)
+    frame = fetched(frame)
     if frame.empty:
         return "No mail to other hosts."
     demand = Demand(frame["rule"].iloc[0])
@@ -98,7 +99,7 @@ def _loss_lines(frame: pd.DataFrame, shown: int) -> list[str]:
 
 def what_if_notes(frame: Frame, *, shown: int = 10) -> list[str]:
     """What has to be known to read the table rightly: what was not scanned, smart hosts, what was left out."""
-    frame = collected(frame)
+    frame = fetched(frame)
     return [] if frame.empty else _notes(frame, Demand(frame["rule"].iloc[0]), shown)
 
 

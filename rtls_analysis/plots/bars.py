@@ -105,6 +105,11 @@ def counted(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_xlim(0, min(1.12, 1.15 * float(table["high"].max())) if len(table) else 1)
 
 
+def with_time(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the group of what has no time: it has no place on an axis of time."""
+    return table[[not isinstance(at, str) for at in table.index]]
+
+
 def days(moments: Iterable[Any]) -> list[float]:
     """Give moments as matplotlib counts them, in days since 1970."""
     return [moment.timestamp() / 86_400 for moment in moments]

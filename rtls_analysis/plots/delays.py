@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from rtls_analysis.analysis import delays
+from rtls_analysis.analysis.cohorts import NO_GROUP
 from rtls_analysis.analysis.delays import End
 from rtls_analysis.frames import collected
 from rtls_analysis.plots.bars import group_name
@@ -147,7 +148,8 @@ def retry_schedule(
     table = frame if "since_first_seconds" in frame else delays.retry_schedule(frame, by=by)
     flat = table.reset_index()
     names = [str(name) for name in table.index.names[:-1]]
-    label = flat[names].astype(str).agg(", ".join, axis=1) if len(flat) else flat["retry"].astype(str)
+    told = flat[names].astype(object).where(flat[names].notna(), NO_GROUP).astype(str)
+    label = told.agg(", ".join, axis=1) if len(flat) else flat["retry"].astype(str)
     sizes = flat.groupby(label)["messages"].sum().sort_values(ascending=False, kind="stable")
     shown = sizes.head(largest)
     colours = colours_of([str(name) for name in shown.index])

@@ -25,6 +25,7 @@ from rtls_analysis.plots.bars import (
     stacked,
     style_of,
     units,
+    with_time,
 )
 from rtls_analysis.plots.drawing import (
     FONT_SIZE,
@@ -60,6 +61,7 @@ def failures_over_time(
         Axes to draw on; new ones by default.
     """
     table = frame if is_rates(frame) else failures.failure_rates(frame, by=every, per=per)
+    table = with_time(table)
     ax = new_axes(ax)
     at = days(table.index)
     is_open = table["if_unknown_yes"] > table["if_unknown_no"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.axes import Axes
 
 from rtls_analysis.analysis import log_tls
-from rtls_analysis.plots.bars import counted, dated, days, is_rates, legend, style_of, units
+from rtls_analysis.plots.bars import counted, dated, days, is_rates, legend, style_of, units, with_time
 from rtls_analysis.plots.drawing import (
     as_counts,
     as_shares,
@@ -40,6 +40,7 @@ def tls_versions(frame: pd.DataFrame, *, by: str = "day", ax: Axes | None = None
         Axes to draw on; new ones by default.
     """
     table = frame if {"sessions", "tls"} <= set(frame.columns) else log_tls.tls_versions(frame, by=by)
+    table = with_time(table)
     by = str(table.index.name or by)
     words = [*(str(word) for word in reversed(TlsVersion)), "version_not_told"]
     parts = table[words].assign(cleartext=table["sessions"] - table["tls"], unknown=table["unknown"])
