@@ -1,13 +1,14 @@
 """Folders for snapshots: on a local disk, or at an address such as ``s3://bucket/scan`` of any fsspec file system.
 
 A file appears whole or not at all. On a local disk it is written under a hidden name, synced and renamed; an object
-store takes an object whole, and other file systems get a hidden name and a move. fsspec is not loaded for a local
-folder.
+store takes an object whole (`WHOLE_OBJECTS`), and on other file systems it is put under a hidden name and moved.
+fsspec is not loaded for a local folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import os
 import shutil
@@ -15,10 +16,11 @@ import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
 Address = str | os.PathLike[str]
 
@@ -29,6 +31,8 @@ class StoreProblem(Exception):
 
 class Folder(ABC):
     """A folder, and files in it by names such as ``sessions/part-w1-000001.parquet``; it can be sent elsewhere.
+
+    Whatever goes wrong is an `OSError`, also where a file system has errors of its own.
 
     Attributes
     ----------
@@ -51,12 +55,20 @@ class Folder(ABC):
         """Read a file; `FileNotFoundError` where there is none."""
 
     @abstractmethod
+    def read_each(self, names: Sequence[str]) -> Iterator[bytes]:
+        """Yield what is in each file, several of them read at once where that is quicker."""
+
+    @abstractmethod
     def write(self, name: str, data: bytes) -> None:
         """Write a file so that it appears whole or not at all."""
 
     @abstractmethod
-    def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless there is one of that name; False where there is."""
+
+    @abstractmethod
+    def remove(self, *names: str) -> None:
+        """Remove files, if they are there."""
 
     @abstractmethod
     def move(self, name: str, to: str) -> None:
@@ -79,6 +91,11 @@ class Folder(ABC):
         """Open a file for reading, for whoever wants to seek in it."""
 
     @property
+    @abstractmethod
+    def arrow(self) -> tuple[str, Any]:
+        """Its path and its file system as pyarrow, and `frames.from_parts`, take them; None is the local one."""
+
+    @property
     def path(self) -> Path | None:
         """Where it lies on this machine; None elsewhere."""
         return None
@@ -94,10 +111,18 @@ class LocalFolder(Folder):
         self._path = path
         self.address = str(path)
 
+    def __reduce__(self) -> tuple[type[LocalFolder], tuple[Path]]:
+        return LocalFolder, (self._path.absolute(),)  # others may have another working directory
+
     @property
     def path(self) -> Path:
         """Where it lies."""
         return self._path
+
+    @property
+    def arrow(self) -> tuple[str, Any]:
+        """Its path."""
+        return str(self._path.absolute()), None
 
     def exists(self, name: str = "") -> bool:
         """Whether there is such a file or folder."""
@@ -112,6 +137,10 @@ class LocalFolder(Folder):
         """Read a file."""
         return (self._path / name).read_bytes()
 
+    def read_each(self, names: Sequence[str]) -> Iterator[bytes]:
+        """Yield what is in each file."""
+        return map(self.read, names)
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file under a hidden name, sync it, and rename it."""
         path = self._path / name
@@ -123,9 +152,19 @@ class LocalFolder(Folder):
         temporary.replace(path)
         _sync_directory(path.parent)
 
-    def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        (self._path / name).unlink(missing_ok=True)
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless there is one."""
+        try:
+            with (self._path / name).open("xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+        return True
+
+    def remove(self, *names: str) -> None:
+        """Remove files, if they are there."""
+        for name in names:
+            (self._path / name).unlink(missing_ok=True)
 
     def move(self, name: str, to: str) -> None:
         """Rename a file."""
@@ -156,93 +195,166 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-WHOLE_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "memory"})
+WHOLE_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
 """File systems of fsspec on which a put is seen whole or not at all; on others a file is moved into its place."""
+
+_AT_ONCE = 64  # objects read at the same time
+_BLOCK = 1 << 20  # bytes read ahead: columns that nobody asked for stay where they are
 
 
 class RemoteFolder(Folder):
     """A folder on a file system of fsspec.
 
     Keys and endpoints come from where each file system takes its own: its environment, or fsspec's configuration.
+    Whoever gets this folder sent, a worker of a cluster for instance, takes them from those of its own machine.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         self._protocol = self.address.partition("://")[0]
-        self._connect()
-
-    def _connect(self) -> None:
+        self._is_whole = self._protocol in WHOLE_OBJECTS
+        if set("*?[]") & set(address):
+            raise StoreProblem(
+                f"{address} has one of * ? [ ] in it, patterns to a file system; give a plain name"
+            )
         try:
             from fsspec.core import url_to_fs
         except ImportError:
             raise StoreProblem(
                 f"{self.address} needs fsspec; install it with: pip install 'rtls_analysis[s3]'"
             ) from None
+        # What others wrote has to be seen; file systems with real folders keep no listings, or forget them on request.
+        options = {"use_listings_cache": False} if self._is_whole else {}
         try:
-            self._fs, self._root = url_to_fs(self.address, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise StoreProblem(f"cannot use {self.address}: {reason}") from None
+            self._fs, self._root = url_to_fs(self.address, **options)
+        except Exception as error:  # each file system, and what it connects by, has errors of its own
+            hint = "; pip install 'rtls_analysis[s3]'" if self._protocol.startswith("s3") else ""
+            hint = hint if isinstance(error, ImportError) else ""
+            raise StoreProblem(f"cannot use {self.address}: {_first_line(error)}{hint}") from None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"address": self.address, "_protocol": self._protocol}
+    def __reduce__(self) -> tuple[type[RemoteFolder], tuple[str]]:
+        return RemoteFolder, (self.address,)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._connect()
+    @contextlib.contextmanager
+    def _trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(errno.EIO, f"{type(error).__name__}: {_first_line(error)}") from error
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}" if name else str(self._root)
 
+    @property
+    def arrow(self) -> tuple[str, Any]:
+        """Its path, and its file system."""
+        return self._at(""), self._fs
+
     def exists(self, name: str = "") -> bool:
         """Whether there is such an object, or one below that name."""
-        return bool(self._fs.exists(self._at(name)))
+        with self._trouble():
+            return bool(self._fs.exists(self._at(name)))
 
     def list(self, folder: str, pattern: str = "*") -> list[str]:
-        """Give the names of the objects below a folder that fit a pattern."""
-        try:
-            found = self._fs.ls(self._at(folder), detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
-        except TypeError:  # it keeps no listing, and knows no `refresh`
-            found = self._fs.ls(self._at(folder), detail=False)
+        """Give the names of the objects of a folder that fit a pattern."""
+        with self._trouble():
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.ls(self._at(folder), detail=False)
+            except FileNotFoundError:
+                return []
         prefix = f"{folder}/" if folder else ""
         names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
         return sorted(prefix + name for name in names if fnmatch.fnmatchcase(name, pattern))
 
     def read(self, name: str) -> bytes:
         """Read an object."""
-        data: bytes = self._fs.cat_file(self._at(name))
+        with self._trouble():
+            data: bytes = self._fs.cat_file(self._at(name))
         return data
+
+    def read_each(self, names: Sequence[str]) -> Iterator[bytes]:
+        """Yield what is in each object; several are read at once."""
+        for first in range(0, len(names), _AT_ONCE):
+            paths = [self._at(name) for name in names[first : first + _AT_ONCE]]
+            with self._trouble():
+                data = self._fs.cat(paths)
+            yield from (data[path] for path in paths)
 
     def write(self, name: str, data: bytes) -> None:
         """Put an object, whole."""
-        if self._protocol in WHOLE_OBJECTS:
-            self._fs.pipe_file(self._at(name), data)
-            return
-        folder, _slash, last = name.rpartition("/")
-        self._fs.makedirs(self._at(folder), exist_ok=True)
-        hidden = self._at(f"{folder}/.{last}.tmp" if folder else f".{last}.tmp")
-        self._fs.pipe_file(hidden, data)
-        self._fs.mv(hidden, self._at(name))
+        with self._trouble():
+            if self._is_whole:
+                self._fs.pipe_file(self._at(name), data)
+                return
+            head, _slash, last = name.rpartition("/")
+            hidden = f"{head}/.{last}.tmp" if head else f".{last}.tmp"
+            self._fs.makedirs(self._at(head), exist_ok=True)
+            self._fs.pipe_file(self._at(hidden), data)
+        self.move(hidden, name)
 
-    def remove(self, name: str) -> None:
-        """Remove an object, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._at(name))
+    def create(self, name: str, data: bytes) -> bool:
+        """Put a small object unless there is one, in one step where the file system can."""
+        path = self._at(name)
+        with self._trouble():
+            if not self._is_whole:
+                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            try:
+                self._fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            except (
+                OSError,
+                TypeError,
+                ValueError,
+            ) as error:  # it knows no such thing, or says so in a way of its own
+                if isinstance(error, PermissionError):
+                    raise
+                if self._fs.exists(path):
+                    return False
+                self._fs.pipe_file(path, data)
+        return True
+
+    def remove(self, *names: str) -> None:
+        """Remove objects, if they are there."""
+        paths = [self._at(name) for name in names]
+        with self._trouble():
+            if len(paths) > 1 and self._is_whole:
+                with contextlib.suppress(FileNotFoundError):
+                    self._fs.rm(paths)
+                    return
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    self._fs.rm_file(path)
 
     def move(self, name: str, to: str) -> None:
-        """Copy an object within its file system, and remove the first."""
-        self._fs.mv(self._at(name), self._at(to))
+        """Copy an object within its file system and remove the first; rename a file where there are files."""
+        old, new = self._at(name), self._at(to)
+        with self._trouble():
+            if self._is_whole:
+                self._fs.cp_file(old, new)
+                self._fs.rm_file(old)
+                return
+            try:
+                self._fs.mv(old, new)
+            except OSError:
+                if not self._fs.exists(new):
+                    raise
+                self._fs.rm_file(new)  # some do not rename to a name that is taken
+                self._fs.mv(old, new)
 
     def make(self, folder: str = "") -> None:
         """Make a folder where there are any."""
-        if self._protocol not in WHOLE_OBJECTS:
-            self._fs.makedirs(self._at(folder), exist_ok=True)
+        if not self._is_whole:
+            with self._trouble():
+                self._fs.makedirs(self._at(folder), exist_ok=True)
 
     def remove_all(self, folder: str) -> None:
         """Remove all objects below a folder."""
-        with contextlib.suppress(FileNotFoundError):
+        with self._trouble(), contextlib.suppress(FileNotFoundError):
+            self._fs.invalidate_cache()
             self._fs.rm(self._at(folder), recursive=True)
 
     def sync(self, folder: str) -> None:
@@ -250,11 +362,16 @@ class RemoteFolder(Folder):
 
     def open(self, name: str) -> Any:
         """Open an object for reading."""
-        return self._fs.open(self._at(name), "rb")
+        with self._trouble():
+            return self._fs.open(self._at(name), "rb", block_size=_BLOCK)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def open_folder(address: Address | Folder) -> Folder:
-    """Open a folder, there or not, by its path or its address.
+    """Open a folder, there or not, by its path or its address; one that begins with ``file://`` is a path too.
 
     Raises
     ------
@@ -264,6 +381,8 @@ def open_folder(address: Address | Folder) -> Folder:
     if isinstance(address, Folder):
         return address
     text = os.fspath(address)
+    if text.startswith("file:///"):
+        return LocalFolder(Path(unquote(urlsplit(text).path)))
     return RemoteFolder(text) if "://" in text else LocalFolder(Path(text))
 
 
@@ -272,88 +391,138 @@ def open_folder(address: Address | Folder) -> Folder:
 RENEW_SECONDS = 2.0
 """Seconds after which who holds a lease says so again."""
 
+SURE_SECONDS = 7.0
+"""Seconds without a renewal that came through, after which the holder has to believe that it is thought dead."""
+
 LEASE_SECONDS = 10.0
 """Seconds without a word after which another may take a lease over."""
 
-_SURE_SECONDS = 7.0  # without a renewal that came through: from then on others may believe us gone
+_LEASES = "_work/leases"
+
+
+def _clock() -> float:
+    """Seconds that passed, those in which this machine slept too: others were awake."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 class Lease:
     """The right of one alone to write under a name in a folder, whichever machine they are on.
 
-    Who holds it says so again and again. A newcomer who sees no change for `LEASE_SECONDS` by a clock of its own takes
-    it over; who could not renew it in time, or finds another's token, no longer holds it (`is_held`) and must stop.
+    Who holds it says so again and again, in a file of its own. A newcomer who sees no change for `LEASE_SECONDS`, by a
+    clock of its own, takes it over; who could not renew it for `SURE_SECONDS`, or sees that another took it over, has
+    lost it for good (`is_held`) and must stop.
 
     Parameters
     ----------
     folder, name
         Where, and for what.
+
+    Notes
+    -----
+    The files are numbered, and the highest one counts. To take over is to create the next one, which only one
+    newcomer can; a renewal that arrives late, from whoever was cut off, lands in the file of a number that is past.
+    Where a file system cannot create a file in one step (SFTP, some S3 servers), newcomers look again half a renewal
+    later whose word stands; one whose word took longer learns with its first renewal that it is not its turn.
     """
 
     def __init__(self, folder: Folder, name: str) -> None:
-        self._folder, self._file = folder, f"_work/lease-{name}"
+        self._folder, self._name = folder, name
         self._token = uuid.uuid4().hex
         self._count = 0
-        self._renewed_at = float("-inf")
-        self._lost = False
+        self._number = 0
+        self._has_it = False
+        self._renewed_at = 0.0
         self._released = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def is_held(self) -> bool:
-        """Whether it is surely still ours."""
-        return not self._lost and time.monotonic() - self._renewed_at < _SURE_SECONDS
+        """Whether it is surely still ours; once lost, it is never again."""
+        if self._has_it and _clock() - self._renewed_at >= SURE_SECONDS:
+            self._has_it = False
+        return self._has_it
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take it, once nobody has it any more; without `wait` False where somebody may have it."""
-        seen, since = self._seen(), time.monotonic()
-        while seen is not None and time.monotonic() - since < LEASE_SECONDS:
-            if not wait:
-                return False
-            time.sleep(RENEW_SECONDS / 4)
-            if (now := self._seen()) != seen:
-                seen, since = now, time.monotonic()
-        self._say()
-        time.sleep(0 if seen is None else RENEW_SECONDS / 4)  # another newcomer may have taken it with us
-        if not self._is_ours():
-            return self.acquire(wait=wait) if wait else False
+        """Take it, once nobody has it any more; without `wait` give up when another shows that it is alive."""
+        while True:
+            seen, since = self._newest(), _clock()
+            while seen is not None and _clock() - since < LEASE_SECONDS:
+                time.sleep(RENEW_SECONDS / 4)
+                if (now := self._newest()) != seen:
+                    if not wait and now is not None:
+                        return False
+                    seen, since = now, _clock()
+            if self._take(1 if seen is None else seen[0] + 1):
+                break
         self._thread = threading.Thread(target=self._renew, name="rtls-lease", daemon=True)
         self._thread.start()
         return True
 
-    def _seen(self) -> bytes | None:
-        try:
-            return self._folder.read(self._file)
-        except FileNotFoundError:
+    def _file(self, number: int) -> str:
+        return f"{_LEASES}/{self._name}.{number:06d}"
+
+    def _numbers(self) -> list[int]:
+        return sorted(
+            int(file.rpartition(".")[2]) for file in self._folder.list(_LEASES, f"{self._name}.[0-9]*")
+        )
+
+    def _newest(self) -> tuple[int, bytes] | None:
+        """Give the highest number, and what its holder said last."""
+        if not (numbers := self._numbers()):
             return None
+        return numbers[-1], self._said(numbers[-1])
+
+    def _said(self, number: int) -> bytes:
+        try:
+            return self._folder.read(self._file(number))
+        except FileNotFoundError:
+            return b""
+
+    def _word(self) -> bytes:
+        self._count += 1
+        return f"{self._token} {self._count}\n".encode()
 
     def _is_ours(self) -> bool:
-        said = self._seen()
-        return said is not None and said.startswith(self._token.encode())
+        return self._said(self._number).startswith(self._token.encode())
 
-    def _say(self) -> None:
-        self._count += 1
-        begun = time.monotonic()
-        self._folder.write(self._file, f"{self._token} {self._count}\n".encode())
-        self._renewed_at = begun
+    def _take(self, number: int) -> bool:
+        self._number, begun = number, _clock()
+        self._folder.make(_LEASES)
+        is_new = self._folder.create(self._file(number), self._word())
+        if is_new and self._folder.path is None:
+            time.sleep(RENEW_SECONDS / 2)
+        if not self._is_ours():  # where a put was repeated, the file that was there may be ours
+            return False
+        self._has_it, self._renewed_at = True, begun
+        with contextlib.suppress(OSError):  # they count no more
+            self._folder.remove(*(self._file(old) for old in self._numbers() if old < number))
+        return True
 
     def _renew(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
-            with contextlib.suppress(OSError):  # the next one may come through in time
-                if not self._is_ours():
-                    self._lost = True
+            begun = _clock()
+            try:
+                if not self._is_ours() or self._folder.exists(self._file(self._number + 1)):
+                    self._has_it = False
                     return
-                self._say()
+                self._folder.write(self._file(self._number), self._word())
+            except OSError:
+                continue  # the next one may come through in time
+            if not self.is_held:  # it came through too late
+                return
+            self._renewed_at = begun
 
     def release(self) -> None:
         """Let go of it."""
         self._released.set()
         if self._thread is not None:
             self._thread.join()
-        if not self._lost:
-            with contextlib.suppress(OSError):
-                if self._is_ours():
-                    self._folder.remove(self._file)
+        if self.is_held:
+            with contextlib.suppress(OSError):  # then it counts as left behind
+                self._folder.remove(self._file(self._number))
+        self._has_it = False
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -367,7 +536,8 @@ class Lease:
 
 def leases(folder: Folder) -> list[str]:
     """Give the names for which there are leases in a folder, held or left behind."""
-    return [name.rpartition("/lease-")[2] for name in folder.list("_work", "lease-*")]
+    files = (file.rpartition("/")[2] for file in folder.list(_LEASES, "*.[0-9]*"))
+    return sorted({file.rpartition(".")[0] for file in files})
 
 
 def wait_for_leases(folder: Folder, but: Container[str] = ()) -> None:
@@ -382,18 +552,27 @@ def wait_for_leases(folder: Folder, but: Container[str] = ()) -> None:
 # -- rows that arrive ----------------------------------------------------------------------------------------
 
 FLUSH_SECONDS = 1.0
-"""Seconds after which rows for a remote folder are put there at the latest: those count as in flight until then."""
+"""Seconds after which rows for a remote folder are put there: those that came since count as in flight."""
 
 
 class Chunks:
-    """A file on a remote folder that grows, as chunks: objects whose names end in ``.000001``, ``.000002`` ...
+    """Files on a remote folder that grow, one after the other, as chunks: objects named ``NAME.000001``, and so on.
 
-    An object store cannot append. Data are held and put by a thread, so that `write` never waits for the network.
+    An object store cannot append. Data are held and put by a thread, so that `write` never waits for the network. A
+    file is begun only when the one before it is there as a whole.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    next_name
+        Gives the name of the next file; called by the thread, once there is something to put there.
     """
 
-    def __init__(self, folder: Folder, name: str) -> None:
-        self._folder, self._name = folder, name
-        self._data: list[bytes] = []
+    def __init__(self, folder: Folder, next_name: Callable[[], str]) -> None:
+        self._folder, self._next_name = folder, next_name
+        self._held: list[list[bytes]] = [[]]  # of each file what is not there yet
+        self._name = ""
         self._number = 0
         self._error: OSError | None = None
         self._lock = threading.Lock()
@@ -406,23 +585,39 @@ class Chunks:
         if self._error is not None:
             raise self._error
         with self._lock:
-            self._data.append(data)
+            self._held[-1].append(data)
         return len(data)
+
+    def begin(self) -> None:
+        """Let what comes now go to the next file."""
+        with self._lock:
+            self._held.append([])
 
     def _run(self) -> None:
         while not self._ending.wait(FLUSH_SECONDS):
             self._put()
 
     def _put(self) -> None:
-        with self._lock:
-            data, self._data = b"".join(self._data), []
-        if not data or self._error is not None:
-            return
-        self._number += 1
-        try:
-            self._folder.write(f"{self._name}.{self._number:06d}", data)
-        except OSError as error:
-            self._error = error
+        """Put what is held; what could not be put stays held, and goes to the same chunk when it can."""
+        while True:
+            with self._lock:
+                while not self._held[0] and len(self._held) > 1:
+                    del self._held[0]
+                    self._name = ""
+                data = list(self._held[0])
+            if not data:
+                return
+            try:
+                if not self._name:
+                    self._name, self._number = self._next_name(), 0
+                self._folder.write(f"{self._name}.{self._number + 1:06d}", b"".join(data))
+            except OSError as error:
+                self._error = error
+                return
+            self._number += 1
+            self._error = None
+            with self._lock:
+                del self._held[0][: len(data)]
 
     def close(self) -> None:
         """Put the rest."""
@@ -435,6 +630,10 @@ class Chunks:
 
 def chunks_of(folder: Folder, name: str) -> Iterator[bytes]:
     """Yield the chunks of a file that `Chunks` wrote, in their order."""
+    return folder.read_each(chunk_names(folder, name))
+
+
+def chunk_names(folder: Folder, name: str) -> list[str]:
+    """Give the names of the chunks of a file, in their order."""
     head, _slash, last = name.rpartition("/")
-    for chunk in folder.list(head, f"{last}.[0-9]*"):
-        yield folder.read(chunk)
+    return folder.list(head, f"{last}.[0-9]*")

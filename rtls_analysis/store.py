@@ -14,14 +14,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime as dt
+import errno
 import fcntl
 import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rtls_analysis.schema import QUESTIONS, SNAPSHOT_TABLES, TABLES, Kind, Table
 from rtls_analysis.storage import (
@@ -30,6 +34,7 @@ from rtls_analysis.storage import (
     Folder,
     Lease,
     LocalFolder,
+    chunk_names,
     chunks_of,
     open_folder,
     wait_for_leases,
@@ -52,6 +57,7 @@ POLICIES = "policies"  # working table: what came of fetching the MTA-STS policy
 VISITS = "visits"  # working table: sessions that a server pushed back, to be visited again
 WORK = "_work"
 _ROWS_PER_PART = 10_000
+_TABLES = {table.name: table for table in SNAPSHOT_TABLES}
 
 
 # -- Writing -------------------------------------------------------------------------------------------------
@@ -89,18 +95,6 @@ def _revive(table: Table, row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-class _Growing(Protocol):
-    """A journal that is being written."""
-
-    def write(self, data: bytes, /) -> int:
-        """Add data; gives how much was taken."""
-        ...
-
-    def close(self) -> None:
-        """Let go of it."""
-        ...
-
-
 class Journals:
     """The rows of a scan while they arrive: one JSON Lines file per table and writer, a new one when it is full.
 
@@ -110,50 +104,64 @@ class Journals:
 
     def __init__(self, folder: Folder | Path, writer: str = "main") -> None:
         self._folder, self.writer = open_folder(folder), writer
-        self._files: dict[str, _Growing] = {}
+        self._files: dict[str, io.FileIO | Chunks] = {}
         self._rows: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
-        """Add a row; on a local disk it has left this process when the call returns."""
+        """Add a row; on a local disk it has left this process when the call returns.
+
+        Raises
+        ------
+        OSError
+            It, or on a remote folder one before it, could not be written.
+        """
         if (file := self._files.get(table)) is None:
             file = self._open(table)
         try:
             _write_all(file, _encode(row).encode() + b"\n")
-        except OSError:  # a full disk: the line may be torn, nothing may follow it
-            with contextlib.suppress(OSError):
-                self._files.pop(table).close()
+        except OSError:
+            if not isinstance(file, Chunks):  # a full disk: the line may be torn, nothing may follow it
+                with contextlib.suppress(OSError):
+                    self._files.pop(table).close()
             raise
         self._rows[table] += 1
         if self._rows[table] >= _ROWS_PER_PART:
-            self._end(table)
+            self._rows[table] = 0
+            if isinstance(file, Chunks):
+                file.begin()
+            else:
+                self._close(table)
 
-    def _open(self, table: str) -> _Growing:
+    def _open(self, table: str) -> io.FileIO | Chunks:
+        self._rows[table] = 0
+        next_name = partial(self._next_name, table)
+        path = self._folder.path
+        file = Chunks(self._folder, next_name) if path is None else io.FileIO(path / next_name(), "ab")
+        self._files[table] = file
+        return file
+
+    def _next_name(self, table: str) -> str:
         if table not in self._numbers:
             held = [name for name in _journals(self._folder, table) if _writer_of(name) == self.writer]
             held += self._folder.list(table, f"part-{self.writer}-*.parquet")
             self._numbers[table] = max(map(_number, held), default=0)
         self._numbers[table] += 1
-        name = f"{WORK}/{table}-{self.writer}-{self._numbers[table]:06d}.jsonl"
-        path = self._folder.path
-        file: _Growing = Chunks(self._folder, name) if path is None else (path / name).open("ab", buffering=0)
-        self._files[table] = file
-        self._rows[table] = 0
-        return file
+        return f"{WORK}/{table}-{self.writer}-{self._numbers[table]:06d}.jsonl"
 
-    def _end(self, table: str) -> None:
-        file = self._files.pop(table)
-        if isinstance(file, io.FileIO):
-            os.fsync(file.fileno())
-        file.close()
+    def _close(self, table: str) -> None:
+        with contextlib.closing(self._files.pop(table)) as file:
+            if not isinstance(file, Chunks):
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Put all rows on the disk and let go of the files."""
-        for table in list(self._files):
-            self._end(table)
+        with contextlib.ExitStack() as stack:  # all of them, whatever comes of one
+            for table in self._files:
+                stack.callback(self._close, table)
 
 
-def _write_all(file: _Growing, data: bytes) -> None:
+def _write_all(file: io.FileIO | Chunks, data: bytes) -> None:
     written = file.write(data)
     while written < len(data):
         written += file.write(data[written:])
@@ -162,8 +170,8 @@ def _write_all(file: _Growing, data: bytes) -> None:
 _encode = json.JSONEncoder(default=_to_json, separators=(",", ":")).encode
 
 
-def _journals(folder: Folder, table: str) -> list[str]:
-    """Name the journals of a table; on a remote folder one is there as chunks."""
+def _journals(folder: Folder, table: str = "*") -> list[str]:
+    """Name the journals of a table, or of all; on a remote folder one is there as chunks."""
     ending = ".jsonl"
     if folder.path is not None:
         return folder.list(WORK, f"{table}-*{ending}")
@@ -175,6 +183,10 @@ def _part_of(journal: str) -> str:
     """Name the part that a journal becomes; once it is there, the journal is history."""
     table, _dash, rest = _stem(journal).partition("-")
     return f"{table}/part-{rest}.parquet"
+
+
+def _table_of(journal: str) -> str:
+    return _stem(journal).partition("-")[0]
 
 
 def _rows_in(folder: Folder, journal: str, table: Table | None) -> Iterator[dict[str, Any]]:
@@ -197,8 +209,7 @@ def _remove_journal(folder: Folder, journal: str) -> None:
     if folder.path is not None:
         folder.remove(journal)
         return
-    for chunk in folder.list(WORK, f"{journal.rpartition('/')[2]}.[0-9]*"):
-        folder.remove(chunk)
+    folder.remove(*chunk_names(folder, journal))
 
 
 def stored_rows(
@@ -259,8 +270,7 @@ class TableWriter:
         """Let the new parts take the place of the old ones."""
         if self._batch or not self._written:
             self._flush()
-        for name in self._old:
-            self._folder.remove(name)
+        self._folder.remove(*self._old)
         for name in self._written:
             self._folder.move(_hidden(name), name)
         self._folder.sync(self._table.name)
@@ -336,13 +346,14 @@ class SnapshotWriter:
         else:
             out.write(ROOTS, self.roots_pem)
             self.write_manifest()
+        parts: set[str] = set()
         for table in SNAPSHOT_TABLES:
             out.make(table.name)
-            for left in out.list(table.name, ".part-*"):  # what a kill cut off
-                out.remove(left)
-            for journal in _journals(out, table.name):
-                if out.exists(_part_of(journal)):
-                    _remove_journal(out, journal)  # became a part; only its removal was cut off
+            out.remove(*out.list(table.name, ".part-*"))  # what a kill cut off
+            parts.update(out.list(table.name, "part-*.parquet"))
+        for journal in _journals(out):
+            if _part_of(journal) in parts:
+                _remove_journal(out, journal)  # became a part; only its removal was cut off
 
     def _take_lock(self, out: Folder) -> None:
         """Make sure that nobody else writes this snapshot's manifest, by a lock, or elsewhere by a lease."""
@@ -351,7 +362,7 @@ class SnapshotWriter:
             out.make(WORK)
             if out.path is None:
                 lease = Lease(out, MAIN)
-                if not lease.acquire(wait=is_begun(out)):
+                if not lease.acquire(wait=False):
                     raise taken
                 self._lock = lease
                 return
@@ -365,13 +376,21 @@ class SnapshotWriter:
             self._unlock()
             raise taken from None
 
+    def _check_lock(self) -> None:
+        """Stop where another may have taken over, because nothing could be written for a while."""
+        if isinstance(self._lock, Lease) and not self._lock.is_held:
+            reason = f"{self.folder} was out of reach for so long that another may be writing to it"
+            raise OSError(errno.ESTALE, reason)
+
     def write_manifest(self) -> None:
         """Store the manifest as it is now."""
+        self._check_lock()
         text = json.dumps(self.manifest, indent=2, default=_to_json, ensure_ascii=False)
         self.folder.write(MANIFEST, text.encode() + b"\n")
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
         """Add a row to a table, or to a working table."""
+        self._check_lock()
         self._own.append(table, row)
 
     def journals(self, writer: str) -> Journals:
@@ -389,14 +408,15 @@ class SnapshotWriter:
 
     def fold(self, *, finished: bool = True) -> None:
         """Turn journals into parts; without `finished`, only those that are full."""
+        self._check_lock()
         if finished:
             self._own.close()
-        for table in SNAPSHOT_TABLES:
-            names = _journals(self.folder, table.name)
-            newest = {_stem(name).rpartition("-")[0]: name for name in names}
-            for name in names:
-                if finished or newest[_stem(name).rpartition("-")[0]] != name:
-                    self._fold(name, table)
+        names = _journals(self.folder)
+        newest = {_stem(name).rpartition("-")[0]: name for name in names}
+        for name in names:
+            table = _TABLES.get(_table_of(name))
+            if table is not None and (finished or newest[_stem(name).rpartition("-")[0]] != name):
+                self._fold(name, table)
         if finished:
             self._drop_doubles("certificates", "sha256")
 
@@ -504,14 +524,43 @@ def read_manifest(folder: Address | Folder) -> dict[str, Any]:
     return manifest
 
 
+@contextlib.contextmanager
+def _source(folder: Folder, part: str) -> Iterator[Any]:
+    """What pyarrow reads a part from: by itself from a local disk, elsewhere only the columns that are asked for."""
+    if folder.path is not None:
+        yield str(folder.path / part)
+        return
+    with folder.open(part) as file:
+        yield file
+
+
 def _read_part(
     folder: Folder, part: str, *, columns: Sequence[str] | None = None, filters: Any = None
 ) -> pa.Table:
     import pyarrow.parquet as pq
 
     names = None if columns is None else list(columns)
-    with folder.open(part) as file:
-        return pq.read_table(file, columns=names, filters=filters, partitioning=None)
+    with _source(folder, part) as source:
+        return pq.read_table(source, columns=names, filters=filters, partitioning=None)
+
+
+def _declared_part(folder: Folder, part: str, table: Table, names: Sequence[str], where: Any) -> pa.Table:
+    """Read a part with the declared types; columns that an older part lacks are nulls."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _source(folder, part) as source:
+        with pq.ParquetFile(source) as file:
+            held = set(file.schema_arrow.names)
+        columns = [name for name in names if name in held]
+        arrow = pq.read_table(source, columns=columns, filters=where, partitioning=None)
+    arrays = [
+        arrow.column(name).cast(table[name].arrow)
+        if name in held
+        else pa.nulls(arrow.num_rows, table[name].arrow)
+        for name in names
+    ]
+    return pa.Table.from_arrays(arrays, names=list(names))
 
 
 def _parts(
@@ -522,29 +571,51 @@ def _parts(
     *,
     pattern: str = "part-*.parquet",
 ) -> Iterator[pa.Table]:
-    """The Parquet parts of a table with the declared types; columns that an older part lacks are nulls."""
-    import pyarrow as pa
+    """The Parquet parts of a table with the declared types."""
+    names = list(columns) if columns is not None else table.names()
+    parts = folder.list(table.name, pattern)
+    return _each(folder, parts, lambda part: _declared_part(folder, part, table, names, where))
+
+
+_T = TypeVar("_T")
+_PARTS_AHEAD = 8  # parts on their way at once: each takes several round trips
+
+
+def _each(folder: Folder, parts: Sequence[str], read: Callable[[str], _T]) -> Iterator[_T]:
+    """Read parts in their order; remote ones some way ahead."""
+    if folder.path is not None or len(parts) < 2:
+        yield from map(read, parts)
+        return
+    with ThreadPoolExecutor(_PARTS_AHEAD, thread_name_prefix="rtls-read") as pool:
+        ahead: deque[Future[_T]] = deque()
+        try:
+            for part in parts:
+                ahead.append(pool.submit(read, part))
+                if len(ahead) > _PARTS_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _rows_of(folder: Folder, part: str) -> int:
     import pyarrow.parquet as pq
 
-    names = list(columns) if columns is not None else table.names()
-    for part in folder.list(table.name, pattern):
-        with folder.open(part) as source, pq.ParquetFile(source) as file:
-            held = set(file.schema_arrow.names)
-        if any(name not in held for name, *_is in where or ()):  # nulls, which nobody asks for
-            continue
-        arrow = _read_part(folder, part, columns=[n for n in names if n in held], filters=where)
-        arrays = [
-            arrow.column(name).cast(table[name].arrow)
-            if name in held
-            else pa.nulls(arrow.num_rows, table[name].arrow)
-            for name in names
-        ]
-        yield pa.Table.from_arrays(arrays, names=names)
+    with _source(folder, part) as source:
+        return int(pq.read_metadata(source).num_rows)
 
 
 def _python_rows(table: Table, arrow: pa.Table) -> Iterator[dict[str, Any]]:
     for batch in arrow.to_batches(max_chunksize=4096):
         yield from batch.to_pylist()
+
+
+def _snapshot_table(name: str) -> Table:
+    if (declared := _TABLES.get(name)) is None:
+        known = ", ".join(_TABLES)
+        raise ValueError(f"no table {name!r} in a snapshot; there are {known}")
+    return declared
 
 
 class Snapshot:
@@ -583,10 +654,7 @@ class Snapshot:
         where
             Column name -> value, or list of values of which one must hold.
         """
-        declared = {table.name: table for table in SNAPSHOT_TABLES}.get(name)
-        if declared is None:
-            known = ", ".join(table.name for table in SNAPSHOT_TABLES)
-            raise ValueError(f"no table {name!r} in a snapshot; there are {known}")
+        declared = _snapshot_table(name)
         unknown = sorted({*(columns or ()), *(where or {})} - set(declared.names()))
         if unknown:
             raise ValueError(f"{name} has no column {', '.join(unknown)}; see rtls_analysis.schema")
@@ -661,13 +729,34 @@ class Snapshot:
         """Count the rows of a table, without reading them where they are on the disk."""
         if self._folder is None or name in self._frames:
             return len(self._frames[name])
-        import pyarrow.parquet as pq
+        folder = self._folder
+        return sum(_each(folder, folder.list(name, "part-*.parquet"), lambda part: _rows_of(folder, part)))
 
-        rows = 0
-        for part in self._folder.list(name, "part-*.parquet"):
-            with self._folder.open(part) as file:
-                rows += pq.read_metadata(file).num_rows
-        return rows
+    def dask(self, name: str) -> Any:
+        """Open a table as a Dask frame, a partition for each part: for tables too large for memory, or for a cluster.
+
+        Needs ``pip install 'rtls_analysis[dask]'``.
+
+        Parameters
+        ----------
+        name
+            One of the six tables of a snapshot.
+
+        Raises
+        ------
+        StoreProblem
+            The snapshot is in memory.
+        """
+        from rtls_analysis.frames import from_parts
+
+        declared = _snapshot_table(name)
+        if self._folder is None:
+            raise StoreProblem(
+                f"a snapshot in memory has no parts: save it first, or take its table {name!r}"
+            )
+        root, system = self._folder.arrow
+        parts = self._folder.list(name, "part-*.parquet")
+        return from_parts(declared, [f"{root}/{part}" for part in parts], system)
 
     def _whole(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
