@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from rtls_analysis.outcomes import FeatureState, SessionOutcome, StsRecordState, TlsaState
+from rtls_analysis.outcomes import FeatureState, SessionOutcome, StsPolicyState, StsRecordState, TlsaState
 from rtls_analysis.progress import progress_bar
 from rtls_analysis.scanner.addresses import families
 from rtls_analysis.scanner.cluster import ClusterCrew
@@ -21,9 +21,9 @@ from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.introduction import check_introduction
 from rtls_analysis.scanner.options import Options
 from rtls_analysis.scanner.plan import Plan, Planner, expected, plan_text
-from rtls_analysis.scanner.probe import not_contacted
+from rtls_analysis.scanner.probe import ProbeTarget, not_contacted
 from rtls_analysis.scanner.resolver import Resolver
-from rtls_analysis.scanner.shares import Part, split
+from rtls_analysis.scanner.shares import Part, split, within_reach
 from rtls_analysis.scanner.targets import Target
 from rtls_analysis.scanner.vantages import EACH
 from rtls_analysis.scanner.worker import (
@@ -43,6 +43,7 @@ from rtls_analysis.scanner.worker import (
     write_message,
 )
 from rtls_analysis.standards.certificates import Roots
+from rtls_analysis.storage import Folder
 from rtls_analysis.store import LOOKUPS, POLICIES, SnapshotWriter, TableWriter
 from rtls_analysis.verdicts import Judge
 
@@ -168,7 +169,7 @@ class Engine:
             finally:
                 journals.close()
             return
-        crew = _Crew(self.options, self.writer.path, count, self.resolver)
+        crew = _Crew(self.options, self.writer.folder, count, self.resolver)
         try:
             yield crew
         finally:
@@ -206,7 +207,7 @@ class Engine:
                 open_now = f"{progress.in_flight:,} open, " if progress.in_flight else ""
                 bar.set_postfix_str(f"{open_now}{most}", refresh=False)
                 if loop.time() >= fold_at:
-                    self.writer.fold(finished=False)
+                    await asyncio.to_thread(self.writer.fold, finished=False)
                     fold_at = loop.time() + _FOLD_SECONDS
                 yield progress
 
@@ -295,8 +296,9 @@ class Engine:
         manners = self.options.manners
         if len(views) == 1:
             (view,) = views
-            parts = split(view.plan.jobs, crew.size, manners)
+            parts = split(view.plan.jobs, crew.size, manners, reach=self._reach(crew, view.seats))
             view.plan.jobs = []
+            self._leave_out_of_reach(crew, parts)
             yield [(part, view.held) for part in parts]
             return
         whose = {id(job): number for number, view in enumerate(views) for job in view.plan.jobs}
@@ -307,9 +309,37 @@ class Engine:
             for number, view in enumerate(views):
                 block = blocks[(number + turn) % len(views)]
                 jobs = [job for job in block.jobs if whose[id(job)] == number]
-                for seat, part in zip(view.seats, split(jobs, len(view.seats), manners), strict=True):
+                reach = self._reach(crew, view.seats)
+                parts = split(jobs, len(view.seats), manners, reach=reach)
+                for seat, part in zip(view.seats, parts, strict=True):
                     shares[seat] = part, view.held
+            self._leave_out_of_reach(crew, [part for part, _held in shares])
             yield shares
+
+    def _reach(self, crew: Crew, seats: Sequence[int]) -> list[tuple[bool, bool]]:
+        """Give what those on some seats reach; a proxy is taken to reach everything."""
+        return [(True, True) if self.options.proxy else crew.families[seat] for seat in seats]
+
+    def _leave_out_of_reach(self, crew: Crew, parts: Sequence[Part]) -> None:
+        """Put on record what lies in a family that those who were to contact it lack, though others have it."""
+        judge = Judge(self.options.rules, self.roots, _none_held)
+        for seat, (part, reach) in enumerate(zip(parts, self._reach(crew, range(crew.size)), strict=True)):
+            if all(reach):
+                continue
+            place, jobs = crew.vantages[seat], part.jobs
+            part.jobs = []
+            for job in jobs:
+                if (reached := within_reach(job, reach)) is not None:
+                    part.jobs.append(reached)
+                elif isinstance(job.payload, ProbeTarget):
+                    why = f"no {'IPv6' if ':' in job.address else 'IPv4'} at {place}"
+                    outcome = SessionOutcome.FAMILY_UNAVAILABLE
+                    row = not_contacted(job.payload, outcome, why, vantage=place)
+                    self.writer.append("sessions", {**row, **judge.session(row, job.payload.host_row)})
+                else:
+                    why = f"no way to the policy host's address family from {place}"
+                    row = {"domain": job.payload.domain, "sts_policy": StsPolicyState.NOT_TESTED}
+                    self.writer.append(POLICIES, {**row, "sts_detail": why, "vantage": place})
 
     # -- verdicts --------------------------------------------------------------------------------------------
 
@@ -494,7 +524,7 @@ class _Here:
 class _Crew:
     """Worker processes; they are started with their first work and end when this is closed."""
 
-    def __init__(self, options: Options, folder: Path, size: int, resolver: Resolver) -> None:
+    def __init__(self, options: Options, folder: Folder, size: int, resolver: Resolver) -> None:
         self.size = size
         self.vantages = [options.vantage_name] * size
         self.families = [families(options.source)] * size
@@ -503,7 +533,7 @@ class _Crew:
                 replace(
                     options, concurrency=options.concurrency // size + (number <= options.concurrency % size)
                 ),
-                folder.absolute(),
+                folder,
                 f"w{number}",
                 resolver.trusted,
                 resolver.reaches_out,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rtls_analysis.scanner.contacts import PolicyTarget
 from rtls_analysis.scanner.options import Manners
@@ -28,7 +28,14 @@ class Part:
     turns: Mapping[str, Turn] = field(default_factory=dict)
 
 
-def split(jobs: Sequence[Job], count: int, manners: Manners, *, too_large: int | None = None) -> list[Part]:
+def split(
+    jobs: Sequence[Job],
+    count: int,
+    manners: Manners,
+    *,
+    reach: Sequence[tuple[bool, bool]] = (),
+    too_large: int | None = None,
+) -> list[Part]:
     """Split jobs among `count` workers.
 
     Those at the user's own addresses, which are not paced unless the manners say so, go to whoever has the least.
@@ -41,6 +48,9 @@ def split(jobs: Sequence[Job], count: int, manners: Manners, *, too_large: int |
         Of workers.
     manners
         Which are to hold over all of them together.
+    reach
+        Whether each worker reaches IPv4, and IPv6; all of them do where nothing is said. What goes together goes to
+        one that reaches all of it, if there is one, else to one that reaches the most.
     too_large
         In place of `TOO_LARGE`.
     """
@@ -52,10 +62,27 @@ def split(jobs: Sequence[Job], count: int, manners: Manners, *, too_large: int |
     parts = [Part() for _ in range(count)]
     pieces = sorted(_pieces(paced, largest, min(count, manners.prefix_at_once)), key=len, reverse=True)
     for piece in pieces:
-        min(parts, key=lambda part: len(part.jobs)).jobs.extend(piece)
+        missed = [sum(not _is_reached(job, families) for job in piece) for families in reach] or [0] * count
+        fit = [part for part, misses in zip(parts, missed, strict=True) if misses == min(missed)]
+        min(fit, key=lambda part: len(part.jobs)).jobs.extend(piece)
     _take_turns(parts)
     _level(parts, own)
     return parts
+
+
+def _is_reached(job: Job, families: tuple[bool, bool]) -> bool:
+    return any(families[":" in address] for address in _addresses(job))
+
+
+def within_reach(job: Job, families: tuple[bool, bool]) -> Job | None:
+    """Give a job as it can be done where only these families are reached, IPv4 and IPv6; None where it cannot."""
+    if job.own or not _is_reached(job, families):
+        return job if job.own else None
+    if isinstance(job.payload, PolicyTarget):
+        reached = tuple(address for address in job.payload.addresses if families[":" in address])
+        if reached != job.payload.addresses:
+            return replace(job, address=reached[0], payload=PolicyTarget(job.payload.domain, reached))
+    return job
 
 
 def _level(parts: Sequence[Part], own: Sequence[Job]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rtls_analysis.scanner.contacts import PolicyTarget
 from rtls_analysis.scanner.options import Manners
 from rtls_analysis.scanner.politeness import CLOCKS_AGREE, TURN_OPEN, Job, Scheduler, Turn, prefix_of
-from rtls_analysis.scanner.shares import Part, split
+from rtls_analysis.scanner.shares import Part, split, within_reach
 
 jobs_of_all_kinds = st.lists(
     st.builds(
@@ -104,6 +104,32 @@ def test_those_that_are_not_paced_level_the_shares() -> None:
     own = [Job(f"10.0.0.{number}", "mine.example", None, own=True) for number in range(23)]
     parts = split(strangers + own, 3, Manners())
     assert sorted(len(part.jobs) for part in parts) == [10, 10, 10]
+
+
+def test_families_go_to_those_who_reach_them() -> None:
+    """What needs IPv6 goes to a worker that has it; where nobody reaches all of a group, who reaches the most."""
+    old = [Job(f"198.41.{number}.1", f"old{number}.example", None) for number in range(6)]
+    new = [Job(f"2001:503:{number:x}::1", f"new{number}.example", None) for number in range(3)]
+    both = [Job("198.51.9.1", "both.example", 1), Job("198.51.9.2", "both.example", 2)]
+    both.append(Job("2001:503:ff::1", "both.example", 3))
+    only_v4, only_v6 = split(old + new + both, 2, Manners(), reach=[(True, False), (False, True)])
+    assert {job.provider for job in only_v6.jobs} == {job.provider for job in new}
+    assert all(job in only_v4.jobs for job in old + both)
+    left = [job for job in only_v4.jobs if within_reach(job, (True, False)) is None]
+    assert [job.payload for job in left] == [3]
+    dual, _ = split(new + both, 2, Manners(), reach=[(True, True), (True, False)])
+    assert {job.provider for job in dual.jobs} == {job.provider for job in new + both}
+
+
+def test_a_policy_is_asked_where_its_host_is_reached() -> None:
+    """Addresses of the other family are dropped; one's own are always tried."""
+    job = Job("2001:503::1", "a.example", PolicyTarget("a.example", ("2001:503::1", "198.41.0.4")))
+    reached = within_reach(job, (True, False))
+    assert reached is not None
+    assert (reached.address, reached.payload.addresses) == ("198.41.0.4", ("198.41.0.4",))
+    assert within_reach(job, (True, True)) is job
+    own = Job("::1", "mine.example", None, own=True)
+    assert within_reach(own, (True, False)) is own
 
 
 # -- taking turns --------------------------------------------------------------------------------------------
