@@ -17,7 +17,6 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
 from rtls_analysis.scanner.addresses import AllowedNetworks
@@ -33,6 +32,7 @@ from rtls_analysis.scanner.smtp_client import LocalTrouble
 from rtls_analysis.scanner.socks import proxy_connect
 from rtls_analysis.scanner.targets import Target
 from rtls_analysis.standards.certificates import Roots
+from rtls_analysis.storage import Folder
 from rtls_analysis.store import LOOKUPS, POLICIES, ROOTS, VISITS, Journals
 
 LOOKUPS_AT_ONCE = 300  # domains or hosts whose questions are on their way; the resolver bounds the questions
@@ -277,7 +277,7 @@ class Begin:
     """The first message to a worker process."""
 
     options: Options
-    folder: Path
+    folder: Folder
     name: str
     trusted: bool  # whether the resolver's word on DNSSEC is believed
     reaches_out: bool  # whether the resolver is known to resolve new names
@@ -342,7 +342,7 @@ async def _serve(answers: IO[bytes]) -> None:
     begin = await incoming.messages.get()
     if begin is None:
         return
-    roots = Roots.from_pem((begin.folder / ROOTS).read_bytes())
+    roots = Roots.from_pem(begin.folder.read(ROOTS))
     journals = Journals(begin.folder, begin.name)
     options = begin.options
     async with Resolver(options.resolver, ca_file=options.ca_file, in_flight=begin.questions) as resolver:
