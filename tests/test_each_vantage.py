@@ -113,7 +113,7 @@ def takes_a_snapshot(function: Any) -> list[str]:
     ]
 
 
-COMPARES = {"compare_vantages", "vantage_outcomes"}
+COMPARES = {"compare_vantages", "vantage_reasons"}
 """Functions that are made for a scan from each vantage."""
 
 COUNTING = [

@@ -32,7 +32,16 @@ _FUNCTIONS = {
     "readiness": ("loss_reasons", "readiness_funnel", "readings"),
     "series": ("adoption", "turning_points"),
     "servers": ("certificate_verdicts", "errors_by_unit", "probe_funnel", "tlsa_errors", "tlsa_matches"),
-    "snapshots": ("bowker", "compare", "mcnemar", "paired_changes", "paired_difference", "transitions"),
+    "snapshots": (
+        "bowker",
+        "compare",
+        "compare_vantages",
+        "mcnemar",
+        "paired_changes",
+        "paired_difference",
+        "transitions",
+        "vantage_reasons",
+    ),
     "vantages": ("agreement", "families", "family_differences", "vantage_differences"),
     "what_if": ("not_scanned", "what_if_domains", "what_if_losses", "what_if_totals"),
 }

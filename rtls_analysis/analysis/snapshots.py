@@ -1,21 +1,25 @@
 """Two scans compared: which domains came and went, what each gained and lost, and whether that is more than chance.
 
-The same domains scanned twice are no independent samples: what is compared is what became of each of them.
+The same domains scanned twice are no independent samples: what is compared is what became of each of them. The same
+servers seen from several places are compared one by one too, and each difference has a reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import islice
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.deployment import FEATURES, feature_table
 from rtls_analysis.analysis.intervals import CONFIDENCE, wilson
-from rtls_analysis.analysis.rates import MINIMUM
+from rtls_analysis.analysis.rates import MINIMUM, with_rates
+from rtls_analysis.analysis.sights import BOTH, FIRST, Row, Sight, differences, facts_of, words_on
 from rtls_analysis.analysis.words import Answers, Said, answers
+from rtls_analysis.frames import collected
 from rtls_analysis.outcomes import DomainShare, StsPolicyState, TlsrptState
+from rtls_analysis.schema import SESSIONS, rows_of
 from rtls_analysis.store import Snapshot, one_vantage
 from rtls_analysis.verdicts import NO_POLICY
 
@@ -370,3 +374,151 @@ def paired_changes(
 
 
 _SHARES = {str(word) for word in DomainShare}
+
+
+# -- the same servers from several places --------------------------------------------------------------------
+
+_SERVER = ("mx_host", "address")
+_COMPARED = (
+    *_SERVER,
+    *("outcome", "starttls", "requiretls_tls", "injected_bytes", "tls_version", "cipher", "key_exchange"),
+    *("chain_sha256", "pkix", "dane", "ehlo_plain", "ehlo_tls", "reply_code", "reply_text", "detail"),
+)
+
+
+def compare_vantages(first: Snapshot, second: Snapshot | None = None) -> pd.DataFrame:
+    """Compare what several vantages say of each server: the same, or what differs and why.
+
+    Parameters
+    ----------
+    first
+        A scan from each of several vantages (``vantage="each"``); or one from a single place.
+    second
+        A scan of the same servers from another place.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair of vantages and (MX host, address): `mx_host`, `address`, `first` and `second` (the names of
+        the vantages), `verdict` (`Sight`), `reason` (`Difference`; missing where they say the same), `at` (the
+        vantage where the reason holds, where it holds at one), `reasons` (all that hold), `first_outcome`,
+        `second_outcome`, and `detail` (what each says of the reason).
+
+    Raises
+    ------
+    ValueError
+        There is one vantage only.
+
+    Notes
+    -----
+    What one vantage could not tell (a time-out, a block) is no other word on what would have come after it: such a
+    row has that reason, and none for TLS.
+    """
+    import pandas as pd
+
+    seen = _seen(first, second)
+    rows = [row for one, other in combinations(seen, 2) for row in _pairs(one, other, seen)]
+    table = pd.DataFrame(rows, columns=list(_PAIR_COLUMNS)).astype(_PAIR_COLUMNS)
+    table.attrs = {"vantages": list(seen)}
+    return table
+
+
+_PAIR_COLUMNS: dict[str, Any] = dict.fromkeys(
+    ("mx_host", "address", "first", "second", "verdict", "reason", "at"), "str"
+) | {"reasons": object, "first_outcome": "str", "second_outcome": "str", "detail": "str"}
+
+_Seen = dict[tuple[str, str], tuple[Row, Row]]
+"""By (MX host, address): the row of `sessions`, and the facts of it that are compared."""
+
+
+def _seen(first: Snapshot, second: Snapshot | None) -> dict[str, _Seen]:
+    """Give what each vantage saw, by its name."""
+    if second is not None:
+        scans = [one_vantage(snapshot) for snapshot in (first, second)]
+        names = [scan.vantages[0] if len(scan.vantages) == 1 else "" for scan in scans]
+        if "" in names or names[0] == names[1]:
+            names = ["first", "second"]
+        return dict(zip(names, (_of_vantage(scan, None) for scan in scans), strict=True))
+    if not first.is_from_each:
+        known = ", ".join(first.vantages) or "no vantage"
+        raise ValueError(
+            f"this snapshot has {known}, and tells of each server once; give a scan from another place too, or one "
+            'that was made with vantage="each"'
+        )
+    return {name: _of_vantage(first, name) for name in first.vantages}
+
+
+def _of_vantage(snapshot: Snapshot, name: str | None) -> _Seen:
+    where = None if name is None else {"vantage": name}
+    sessions = rows_of(SESSIONS, snapshot.table("sessions", columns=_COMPARED, where=where))
+    return {(row["mx_host"], row["address"]): (row, facts_of(row)) for row in sessions}
+
+
+def _pairs(one: str, other: str, seen: dict[str, _Seen]) -> Iterator[tuple[Any, ...]]:
+    """Compare two vantages server by server, in the order of the first."""
+    ours, theirs = seen[one], seen[other]
+    nothing = (None, None)
+    for server in dict.fromkeys([*ours, *theirs]):
+        (row, facts), (other_row, other_facts) = ours.get(server, nothing), theirs.get(server, nothing)
+        found = differences(facts, other_facts) if facts != other_facts else {}
+        reason = next(iter(found), None)
+        at = detail = None
+        if reason is not None:
+            at = None if found[reason] == BOTH else one if found[reason] == FIRST else other
+            said = words_on(reason, row, facts, other_facts), words_on(reason, other_row, other_facts, facts)
+            detail = f"{one}: {said[0]}; {other}: {said[1]}"
+        yield (
+            *server,
+            one,
+            other,
+            str(Sight.SAME if reason is None else Sight.DIFFERS),
+            reason,
+            at,
+            tuple(map(str, found)),
+            None if row is None else row["outcome"],
+            None if other_row is None else other_row["outcome"],
+            detail,
+        )
+
+
+def vantage_reasons(
+    first: pd.DataFrame | Snapshot, second: Snapshot | None = None, *, confidence: float = CONFIDENCE
+) -> pd.DataFrame:
+    """Count on how many servers two vantages agree, and why they differ on the others.
+
+    Parameters
+    ----------
+    first, second
+        What `compare_vantages` gave, or what it takes.
+    confidence
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair of vantages, verdict and reason (the index: `first`, `second`, `verdict`, `reason`, which is
+        empty where they say the same), those that agree first and then the commonest: the columns of `rtls.rates`
+        (the denominator is all of the pair's MX hosts at their addresses), and `also`, on how many of them the
+        reason holds behind another one.
+    """
+    import pandas as pd
+
+    table = compare_vantages(first, second) if isinstance(first, Snapshot) else collected(first)
+    pair, by = ["first", "second"], ["first", "second", "reason"]
+    plain = table[[*by, "reasons"]].astype(dict.fromkeys(by, object)).fillna({"reason": ""})
+    held = plain.explode("reasons").dropna(subset="reasons")
+    counts = pd.DataFrame(
+        {
+            "numerator": plain.groupby(by).size(),
+            "held": held.groupby([*pair, "reasons"]).size().rename_axis(by),
+        }
+    )
+    counts = counts.fillna(0).astype("int64").reset_index()
+    counts["trials"] = counts.groupby(pair)["numerator"].transform("sum")
+    counts["also"] = (counts["held"] - counts["numerator"]).clip(lower=0)
+    differs = counts["reason"] != ""
+    counts["verdict"] = differs.map({False: str(Sight.SAME), True: str(Sight.DIFFERS)})
+    order = counts.assign(differs=differs, rarity=-counts["numerator"])
+    counts = counts.loc[order.sort_values([*pair, "differs", "rarity"], kind="stable").index]
+    counts = counts.drop(columns="held").set_index([*pair, "verdict", "reason"])
+    return with_rates(counts, unit="address", confidence=confidence)

@@ -31,7 +31,7 @@ _FUNCTIONS = {
     "series": ("adoption_curve",),
     "servers": ("certificate_verdicts", "probe_funnel", "tlsa_errors_by_unit"),
     "snapshots": ("changes_by_feature", "transition_matrix"),
-    "vantages": ("agreement_matrix",),
+    "vantages": ("agreement_matrix", "vantage_reasons"),
     "what_if": ("what_if_losses", "what_if_obstacles", "what_if_totals"),
 }
 _HOMES = {name: module for module, names in _FUNCTIONS.items() for name in names}

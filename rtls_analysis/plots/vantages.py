@@ -1,4 +1,4 @@
-"""The same servers seen twice, as a plot: every pair of answers is a cell, the discordant ones stand out.
+"""The same servers seen twice, as plots: every pair of answers is a cell, and every reason to differ a bar.
 
 Canonical plot 13 of the fact sheet on measurement. Takes what it compares, or the table that it draws.
 """
@@ -11,9 +11,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from rtls_analysis.analysis import vantages
-from rtls_analysis.plots.drawing import FONT_SIZE, at_hand, in_plural, new_axes, row_labels, said, titled
-from rtls_analysis.plots.palette import GREEN, LIGHT_GREY, VERMILION, readable_on
+from rtls_analysis.analysis import snapshots, vantages
+from rtls_analysis.analysis.sights import Difference, Sight
+from rtls_analysis.plots.bars import counted
+from rtls_analysis.plots.drawing import (
+    FONT_SIZE,
+    as_shares,
+    at_hand,
+    height_for,
+    in_plural,
+    new_axes,
+    row_labels,
+    said,
+    titled,
+)
+from rtls_analysis.plots.palette import GREEN, LIGHT_GREY, VERMILION, bar_style, readable_on
 from rtls_analysis.store import Snapshot
 
 _ORDER = (
@@ -100,3 +112,71 @@ def agreement_matrix(
 
 def _place(word: str) -> tuple[int, str]:
     return (_ORDER.index(word) if word in _ORDER else len(_ORDER), word)
+
+
+_LIKE = {
+    Difference.ONE_ONLY: "entered",
+    Difference.LEFT_ALONE: "not_sampled",
+    Difference.INJECTED_TEXT: "failed",
+    Difference.REQUIRETLS_NOT_OFFERED: "requiretls_not_offered",
+    Difference.TLS_VERSION: "tls_too_old",
+    Difference.CERTIFICATE: "certificate_unverified",
+    Difference.VERDICT: "certificate_expired",
+    Difference.CAPABILITIES: "changed",
+    Difference.CIPHER: "TLSv1.2",
+}
+"""Reasons that take the colour of a word that means something like it; the others have their own."""
+
+
+@at_hand
+def vantage_reasons(
+    first: Snapshot | pd.DataFrame,
+    second: Snapshot | None = None,
+    *,
+    ax: Axes | None = None,
+    title: str = "",
+    **options: Any,
+) -> Axes:
+    """Draw why vantages tell otherwise of the same servers: a bar per reason, a server counted once, by the first.
+
+    Parameters
+    ----------
+    first, second
+        A scan from each of several vantages, two scans, or the table of
+        `rtls_analysis.analysis.snapshots.vantage_reasons`.
+    ax
+        Axes to draw on; new ones by default.
+    title
+        In place of the usual one.
+    **options
+        Of that function.
+    """
+    table = first if isinstance(first, pd.DataFrame) else snapshots.vantage_reasons(first, second, **options)
+    reasons = table[(table.index.get_level_values("verdict") == Sight.DIFFERS) & (table["numerator"] > 0)]
+    index: Any = table.index
+    pairs = index.droplevel(["verdict", "reason"]).unique()
+    names = [
+        said(reason) if len(pairs) == 1 else f"{one} / {other}: {said(reason)}"
+        for one, other, _verdict, reason in reasons.index
+    ]
+    ax = new_axes(ax, width=8.0, height=height_for(len(reasons), per_row=0.36))
+    for row, (reason, rate) in enumerate(
+        zip(reasons.index.get_level_values("reason"), reasons["rate"], strict=True)
+    ):
+        ax.barh(row, rate, height=0.62, **bar_style(_LIKE.get(Difference(reason), reason)))
+    counted(ax, reasons)
+    row_labels(ax, names)
+    as_shares(ax, of=in_plural(table), limits=None)
+    same = table[table.index.get_level_values("verdict") == Sight.SAME]
+    shown = (
+        " and ".join(pairs[0])
+        if len(pairs) == 1
+        else f"{len({name for pair in pairs for name in pair})} vantages"
+    )
+    trials = int(table["trials"].max()) if len(table) else 0
+    agreed = "".join(f"they agree on {row['numerator']:,}" for row in same.to_dict("records")[:1])
+    counted_once = "each counted once, by the first reason; lines: 95% intervals"
+    usual = f"Where {shown} differ, n = {trials:,} {in_plural(table)}" if len(table) else "Nothing to compare"
+    note = "; ".join(filter(None, (agreed if len(pairs) == 1 else "", counted_once)))
+    titled(ax, title or usual, note=note)
+    return ax
