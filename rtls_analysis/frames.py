@@ -230,6 +230,8 @@ def _joined(boxes: pd.DataFrame, how: str | Mapping[str, str]) -> pd.DataFrame:
     import pandas as pd
 
     tables = list(boxes["table"])
+    if len(tables) < 2:
+        return boxes
     filled = [table for table in tables if len(table)]
     if len(filled) < 2:
         return _box((filled or tables)[0])

@@ -6,8 +6,9 @@ import datetime as dt
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rtls_analysis.analysis.declared import fetched
+from rtls_analysis.frames import Frame
 from rtls_analysis.report.logs import log_headline, log_sections
 from rtls_analysis.report.notices import bounce_section, hop_section, tls_report_section
 from rtls_analysis.report.page import Section, render
@@ -16,9 +17,6 @@ from rtls_analysis.report.tables import coverage_tables
 from rtls_analysis.report.what_if import what_if_headline, what_if_section
 from rtls_analysis.store import Snapshot, one_vantage
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 TITLE = "Mandatory TLS in mail"
 
 
@@ -26,12 +24,12 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     snapshot: Snapshot | None = None,
-    deliveries: pd.DataFrame | None = None,
-    connections: pd.DataFrame | None = None,
-    bounces: pd.DataFrame | None = None,
-    tls_reports: pd.DataFrame | None = None,
-    hops: pd.DataFrame | None = None,
-    what_if: pd.DataFrame | None = None,
+    deliveries: Frame | None = None,
+    connections: Frame | None = None,
+    bounces: Frame | None = None,
+    tls_reports: Frame | None = None,
+    hops: Frame | None = None,
+    what_if: Frame | None = None,
     title: str = TITLE,
 ) -> None:
     """Write what a scan and the tables of mail come to as one HTML page.
@@ -46,7 +44,8 @@ def write_report(
     snapshot
         A scan.
     deliveries, connections, bounces, tls_reports, hops
-        What `rtls.read_logs` and its like gave; any of them.
+        What `rtls.read_logs` and its like gave; any of them. Logs as Dask frames are counted where they lie, many
+        times over; bounces, reports and Received fields are fetched.
     what_if
         What `rtls.what_if` gave. Where it is left out and there are a scan and deliveries, it is computed for the rule
         ``requiretls``.
@@ -76,6 +75,8 @@ def write_report(
         from rtls_analysis.analysis.what_if import what_if as judge_mail
 
         what_if = judge_mail(deliveries, snapshot)
+    if what_if is not None:
+        what_if = fetched(what_if)
     lead: list[str] = []
     sections: list[Section] = []
     if snapshot is not None:
@@ -95,7 +96,7 @@ def write_report(
     hidden.replace(target)
 
 
-def _mail_sections(given: dict[str, pd.DataFrame]) -> Iterator[Section]:
+def _mail_sections(given: dict[str, Frame]) -> Iterator[Section]:
     if (deliveries := given.get("deliveries")) is not None:
         yield from log_sections(deliveries, given.get("connections"))
     for name, make in (

@@ -13,6 +13,8 @@ from rtls_analysis.analysis.failures import (
     host_and_message_rates,
     repeated_failures,
 )
+from rtls_analysis.analysis.messages import STORY, columns_of
+from rtls_analysis.frames import Frame, collected, mapped
 from rtls_analysis.outcomes import Action, RequireTls
 from rtls_analysis.plots import delays as delay_plots
 from rtls_analysis.plots import experiment as experiment_plots
@@ -58,12 +60,12 @@ _PROMISES: Mapping[str, str] = {
 }
 
 
-def log_headline(deliveries: pd.DataFrame) -> str:
+def log_headline(deliveries: Frame) -> str:
     """Say what the logs come to, in a sentence."""
-    if deliveries.empty:
+    if not (attempts := len(deliveries)):
         return "The logs tell of no delivery."
-    when = period_of(deliveries["logged_at"])
-    told = f"Logs{f' of {when}' if when else ''}: {len(deliveries):,} delivery attempts."
+    when = period_of(_of_mail(deliveries)["logged_at"])
+    told = f"Logs{f' of {when}' if when else ''}: {attempts:,} delivery attempts."
     for row in failure_rates(deliveries).to_dict("records"):  # one, or none where all mail stayed at home
         told += (
             f" Of {row['denominator']:,} messages (counted for each recipient) that ended, {row['numerator']:,} "
@@ -72,16 +74,31 @@ def log_headline(deliveries: pd.DataFrame) -> str:
     return told
 
 
-def log_sections(deliveries: pd.DataFrame, connections: pd.DataFrame | None) -> list[Section]:
+def log_sections(deliveries: Frame, connections: Frame | None) -> list[Section]:
     """Make the sections about logs."""
-    mail = conform(deliveries, DELIVERIES)
-    if mail.empty:
+    if not len(deliveries):
         return [Section("What became of mail", [Note("The logs tell of no delivery.")])]
-    lines = None if connections is None else conform(connections, CONNECTIONS)
+    mail = _of_mail(deliveries)
+    lines = None if connections is None else mapped(connections, conform, table=CONNECTIONS)
     return [_ends(mail), _reasons(mail, lines), _wishes(mail), _levels(mail, lines)]
 
 
-def _ends(mail: pd.DataFrame) -> Section:
+_LOOKED_AT = [
+    *STORY,
+    "reply_text",
+    "tls_version",
+    "requiretls",
+    "requiretls_strict",
+    "requiretls_violated",
+]
+
+
+def _of_mail(deliveries: Frame) -> Frame:
+    """Give what the page is made of."""
+    return mapped(deliveries, columns_of, columns=_LOOKED_AT, table=DELIVERIES, names=_LOOKED_AT)
+
+
+def _ends(mail: Frame) -> Section:
     section = Section(
         "What became of mail", [Note("A message counts once for each recipient, by its last attempt.")]
     )
@@ -119,8 +136,8 @@ def _worst(table: pd.DataFrame) -> pd.DataFrame:
     return failed.sort_values("numerator", ascending=False, kind="stable")
 
 
-def _delays(mail: pd.DataFrame) -> Iterator[Block]:
-    spans = time_to_delivery(mail)
+def _delays(mail: Frame) -> Iterator[Block]:
+    spans = collected(time_to_delivery(mail), ["seconds", "end"])
     taken = spans["seconds"][spans["end"] == End.DELIVERED].dropna()
     if taken.empty:
         return None
@@ -152,7 +169,7 @@ def seconds_text(seconds: float) -> str:
     )
 
 
-def _first_tries(mail: pd.DataFrame) -> Table | None:
+def _first_tries(mail: Frame) -> Table | None:
     again = _worst(repeated_failures(mail))
     if again.empty:
         return None
@@ -181,7 +198,7 @@ def _first_tries(mail: pd.DataFrame) -> Table | None:
     return Table(caption, columns, rows, frozenset(range(1, 6)), "First tries that failed")
 
 
-def _reasons(mail: pd.DataFrame, connections: pd.DataFrame | None) -> Section:
+def _reasons(mail: Frame, connections: Frame | None) -> Section:
     section = Section("Why mail failed or was put off")
     table = failure_reasons(mail, connections=connections)
     if table.empty:
@@ -209,7 +226,7 @@ def _reasons(mail: pd.DataFrame, connections: pd.DataFrame | None) -> Section:
     return section
 
 
-def _wishes(mail: pd.DataFrame) -> Section:
+def _wishes(mail: Frame) -> Section:
     section = Section("Mail that asked for REQUIRETLS")
     table = requiretls_experiment(mail, by=None)
     if table.empty:
@@ -250,7 +267,7 @@ def _wishes(mail: pd.DataFrame) -> Section:
     return section
 
 
-def _levels(mail: pd.DataFrame, connections: pd.DataFrame | None) -> Section:
+def _levels(mail: Frame, connections: Frame | None) -> Section:
     section = Section("TLS of the mail that went")
     table = host_and_message_rates(mail)
     if len(table):

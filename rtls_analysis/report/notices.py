@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtls_analysis.analysis.failures import failure_rates, failure_reasons
+from rtls_analysis.frames import Frame, collected
 from rtls_analysis.outcomes import TlsOutcome, Told
 from rtls_analysis.report.page import Note, Section, Table
 from rtls_analysis.report.tables import counted, example_table, last_word, period_of, rate_table, share_table
 from rtls_analysis.schema import BOUNCES, HOPS, TLS_REPORTS, conform, rows_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 SHOWN = 12  # hops that disprove
 
 
-def bounce_section(bounces: pd.DataFrame) -> Section:
+def bounce_section(bounces: Frame) -> Section:
     """Make the section about bounces."""
-    notices = conform(bounces, BOUNCES)
+    notices = conform(collected(bounces), BOUNCES)
     section = Section("What came back")
     if notices.empty:
         section.add(Note("No notice with a recipient."))
@@ -45,9 +46,9 @@ def bounce_section(bounces: pd.DataFrame) -> Section:
     return section
 
 
-def tls_report_section(reports: pd.DataFrame) -> Section:
+def tls_report_section(reports: Frame) -> Section:
     """Make the section about TLS reports."""
-    rows = conform(reports, TLS_REPORTS)
+    rows = conform(collected(reports), TLS_REPORTS)
     section = Section("What others report (TLSRPT)")
     if rows.empty:
         section.add(Note("No report."))
@@ -70,9 +71,9 @@ def tls_report_section(reports: pd.DataFrame) -> Section:
     return section
 
 
-def hop_section(hops: pd.DataFrame) -> Section:
+def hop_section(hops: Frame) -> Section:
     """Make the section about Received fields."""
-    rows = conform(hops, HOPS)
+    rows = conform(collected(hops), HOPS)
     section = Section("What the Received fields show")
     between_hosts = rows[~rows["inside_host"].fillna(False).astype(bool)]
     if between_hosts.empty:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rtls_analysis.frames import Frame, mapped, picked, reduced, tallied
 from rtls_analysis.plots.drawing import said
 from rtls_analysis.read.mail_coverage import printable
 from rtls_analysis.report.page import Note, Table
@@ -123,10 +124,10 @@ def share_table(
     return Table(caption + ending, columns, rows, frozenset({1, 2, 3}))
 
 
-def counted(values: pd.Series[Any]) -> pd.Series[int]:
-    """Count the words of a column, most frequent first, without those that do not occur."""
-    counts = values.value_counts()
-    return counts[counts > 0]
+def counted(values: Any) -> pd.Series[int]:
+    """Count the words of a column, of a frame of either kind, most frequent first, without those that do not occur."""
+    counts = tallied(values.to_frame("word"), ["word"]).dropna(subset="word").set_index("word")["count"]
+    return counts.sort_values(ascending=False, kind="stable")
 
 
 def last_word(key: Any, *, raw: bool = False) -> str:
@@ -139,27 +140,38 @@ def last_word(key: Any, *, raw: bool = False) -> str:
     return word if raw else words(word)
 
 
-def period_of(times: pd.Series[Any]) -> str:
-    """Say from when to when, by day; empty where no time is known."""
-    known = times.dropna()
+def period_of(times: Any) -> str:
+    """Say from when to when, by day; empty where no time is known. The column may be Dask's."""
+    known = reduced(times.to_frame("at"), _first_and_last, how={"first": "min", "last": "max"}).dropna()
     if known.empty:
         return ""
-    first, last = (f"{moment:%Y-%m-%d}" for moment in (known.min(), known.max()))
+    first, last = (f"{moment:%Y-%m-%d}" for moment in known.iloc[0])
     return first if first == last else f"{first} to {last}"
 
 
+def _first_and_last(times: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    at = times["at"]
+    return pd.DataFrame({"first": [at.min()], "last": [at.max()]}, index=pd.Index(["all"], name="of"))
+
+
 def example_table(
-    frame: pd.DataFrame, reason: str, text: str, who: str, caption: str, most: int = 12
+    frame: Frame, reason: str, text: str, who: str, caption: str, most: int = 12
 ) -> Table | None:
     """Show a text of each reason, the commonest reason first; None where there is none."""
-    told = frame[frame[text].notna() & frame[reason].notna()]
-    first = told.drop_duplicates(reason).set_index(reason)
+    told = frame.dropna(subset=[text, reason])
+    first = picked(told, _examples, reason=reason).drop_duplicates(reason).set_index(reason)
     rows = [
         [words(word), f"{int(count):,}", _or_dash(first.at[word, who]), first.at[word, text]]
         for word, count in counted(told[reason]).head(most).items()
     ]
     columns = ("reason", "times", "example", "its text")
     return Table(caption, columns, rows, frozenset({1}), "Texts") if rows else None
+
+
+def _examples(frame: pd.DataFrame, reason: str) -> pd.DataFrame:
+    return frame.drop_duplicates(reason)
 
 
 def _or_dash(value: Any) -> str:
@@ -169,8 +181,12 @@ def _or_dash(value: Any) -> str:
 _LABELS = ("sender_domain", "recipient_domain", "relay_host", "reporting_host", "provider")
 
 
-def drawable(frame: pd.DataFrame) -> pd.DataFrame:
+def drawable(frame: Frame) -> Frame:
     """Give a frame whose names can be drawn: short, and without what no font has; each name stays itself."""
+    return mapped(frame, _drawable)
+
+
+def _drawable(frame: pd.DataFrame) -> pd.DataFrame:
     cleaned = {}
     for column in _LABELS:
         if column in frame:
@@ -179,12 +195,12 @@ def drawable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**cleaned)
 
 
-def coverage_tables(frames: Mapping[str, pd.DataFrame]) -> list[Table]:
+def coverage_tables(frames: Mapping[str, Frame]) -> list[Table]:
     """Show what the tables of mail were made of, and what gave no row; nothing where no frame tells."""
     rows, trouble = [], []
     told: list[Any] = []
     for name, frame in frames.items():
-        coverage = frame.attrs.get("coverage")
+        coverage = getattr(frame, "attrs", {}).get("coverage")
         if not isinstance(coverage, Mapping):
             continue
         read = coverage.get("lines_read", coverage.get("messages_read", 0))
