@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,10 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One run of a scan, and what it was held to: a scan that is resumed may have other manners."""
+    """One run of a scan, and what it was held to: a scan that is resumed may have other manners.
+
+    Where a worker of a cluster died and was replaced a run is taken for two.
+    """
 
     begin: float
     manners: Manners
@@ -57,9 +60,16 @@ class _Attempt:
     run: _Run
     row: Mapping[str, Any]
 
+    @property
+    def memory(self) -> tuple[_Run, str | None]:
+        """Who knows how often a provider pushed back: those of one run, and at one vantage."""
+        return self.run, self.row["vantage"]
+
 
 def audit(snapshot: Snapshot) -> pd.DataFrame:
     """Check every connection of a scan against its manners, as its manifest states them for each of its runs.
+
+    The limits hold over all workers and all vantages together, whoever of them made a connection.
 
     Parameters
     ----------
@@ -77,8 +87,9 @@ def audit(snapshot: Snapshot) -> pd.DataFrame:
     Notes
     -----
     Addresses that the user allowed as their own are held to the limits only where the manners say
-    `own_addresses`. A pause doubles with each push-back; of those before an interruption only the shortest is
-    asked for after it.
+    `own_addresses`. A pause doubles with each push-back; of those before an interruption, the death of a worker or
+    at another vantage only the shortest is asked for. Each vantage may visit a server as often as `retries` says,
+    where every server is contacted from each.
     """
     import pandas as pd
 
@@ -119,25 +130,31 @@ def _breaches(rows: Sequence[Mapping[str, Any]], snapshot: Snapshot) -> Iterator
                 yield from _too_early(group, name)
     yield from _too_many(attempts, "run_at_once", "the whole run")
     restarts = sum(run.begin > attempts[0].begin for run in runs) if attempts else 0
-    restarts += len(manifest.get("worker_deaths", ()))
     yield from _too_often(paced, snapshot, restarts)
     yield from _forbidden(attempts, allowed, OptOut(scan.get("opt_out", ())))
 
 
 def _runs(manifest: Mapping[str, Any]) -> list[_Run]:
-    """Give the runs of a scan in order: the first, and those that resumed it."""
+    """Give the runs of a scan in order: the first, those that resumed it, and what followed the death of a worker."""
     manners, at_once = manifest.get("manners", {}), int(manifest.get("concurrency", 50))
     runs = [_Run(float("-inf"), Manners(**manners), at_once)]
     for entry in manifest.get("resumed", ()):
         begin = dt.datetime.fromisoformat(entry["at"]).timestamp()
         runs.append(_Run(begin, Manners(**entry.get("manners", manners)), entry.get("concurrency", at_once)))
-    return runs
+    deaths = (
+        dt.datetime.fromisoformat(death["at"]).timestamp() for death in manifest.get("worker_deaths", ())
+    )
+    replaced = [replace(_run_at(begin, runs), begin=begin) for begin in deaths]
+    return sorted([*runs, *replaced], key=lambda run: run.begin)
+
+
+def _run_at(moment: float, runs: Sequence[_Run]) -> _Run:
+    return runs[max(0, bisect_right(runs, moment, key=lambda run: run.begin) - 1)]
 
 
 def _attempt(row: Mapping[str, Any], runs: Sequence[_Run]) -> _Attempt:
     begin = row["started_at"].timestamp()
-    run = runs[max(0, bisect_right(runs, begin, key=lambda run: run.begin) - 1)]
-    return _Attempt(begin, row["ended_at"].timestamp(), run, row)
+    return _Attempt(begin, row["ended_at"].timestamp(), _run_at(begin, runs), row)
 
 
 def _too_many(group: Sequence[_Attempt], rule: str, who: str) -> Iterator[Breach]:
@@ -166,17 +183,18 @@ def _too_near(group: Sequence[_Attempt], rule: str, who: str) -> Iterator[Breach
 def _too_early(group: Sequence[_Attempt], who: str) -> Iterator[Breach]:
     """Find connections to a provider that began within the rest it had asked for (421, 45x, a block)."""
     asked = sorted((a for a in group if a.row["outcome"] in ASKED_FOR_REST), key=lambda attempt: attempt.end)
-    at, run, pause = 0, None, 0.0
-    quiet_until = quiet_after_all = float("-inf")  # by those of the same run, and of earlier ones
+    at, memory, pause = 0, None, 0.0
+    quiet_until = quiet_after_all = float("-inf")  # by those of the same memory, and of earlier ones
     for attempt in group:
         while at < len(asked) and asked[at].end < attempt.begin - IN_FLIGHT:
             manners, ended = asked[at].run.manners, asked[at].end
-            pause = min(2 * pause, manners.longest_pause) if asked[at].run is run else manners.pause
-            run = asked[at].run
-            quiet_until = max(quiet_until, ended + pause) if run is attempt.run else float("-inf")
+            is_known = asked[at].memory == memory
+            pause = min(2 * pause, manners.longest_pause) if is_known else manners.pause
+            memory = asked[at].memory
+            quiet_until = max(quiet_until, ended + pause) if memory == attempt.memory else float("-inf")
             quiet_after_all = max(quiet_after_all, ended + manners.pause)
             at += 1
-        if run is not attempt.run:
+        if memory != attempt.memory:
             quiet_until = float("-inf")
         until = max(quiet_until, quiet_after_all)
         if attempt.begin < until - TOLERANCE:

@@ -182,6 +182,133 @@ def test_breaches(rows: list[dict[str, Any]], manifest: dict[str, Any], rules: s
     assert all(found["detail"])
 
 
+# -- over all workers and vantages ---------------------------------------------------------------------------
+
+EACH = {"scan": {"vantages": ["a", "b"]}}
+FREE = {"address_spacing": 0.0, "prefix_spacing": 0.0, "provider_spacing": 0.0}
+
+
+def by(vantage: str, second: float, address: str = "198.41.0.4", **changes: Any) -> dict[str, Any]:
+    return attempt(second, address, vantage=vantage, **changes)
+
+
+def until(second: float) -> dt.datetime:
+    return START + dt.timedelta(seconds=second)
+
+
+def visits(vantage: str, count: int, first: float = 0.0) -> list[dict[str, Any]]:
+    return [by(vantage, first + 10 * n) for n in range(count)]
+
+
+DEATH = {"at": (START + dt.timedelta(seconds=5)).isoformat(), "writer": "c1", "worker": "tcp://127.0.0.1:1"}
+LATE_DEATH = {**DEATH, "at": (START + dt.timedelta(seconds=70)).isoformat()}
+
+OF_ALL: list[tuple[str, list[dict[str, Any]], dict[str, Any], set[str]]] = [
+    ("one after the other", [by("a", 0), by("b", 3)], EACH, set()),
+    ("at one address at once", [by("a", 0, ended_at=until(9)), by("b", 3)], EACH, {"address_at_once"}),
+    ("too soon after the other", [by("a", 0), by("b", 1)], EACH, {"address_spacing"}),
+    (
+        "too soon in a network of the other",
+        [by("a", 0), by("b", 0.6, "198.41.0.5", **OTHER)],
+        EACH,
+        {"prefix_spacing"},
+    ),
+    (
+        "one more than a provider allows to both together",
+        [
+            by(vantage, n, f"19{n}.7.91.13", mx_host=f"mx{n}", ended_at=until(60))
+            for n, vantage in enumerate("aba", start=1)
+        ],
+        EACH,
+        {"provider_at_once"},
+    ),
+    (
+        "within the rest that was asked of the other",
+        [by("a", 0, outcome="rate_limited"), by("b", 30, "199.7.91.13", mx_host="b")],
+        EACH,
+        {"pause"},
+    ),
+    (
+        "after the rest that was asked of the other, which would be the second of ours",
+        [
+            by("a", 0, outcome="rate_limited"),
+            by("b", 61, "199.7.91.13", mx_host="b", outcome="rate_limited"),
+            by("b", 125, "199.7.91.14", mx_host="c"),
+        ],
+        EACH,
+        set(),
+    ),
+    (
+        "before the end of our own second one",
+        [
+            by("a", 0, outcome="rate_limited"),
+            by("a", 61, "199.7.91.13", mx_host="b", outcome="rate_limited"),
+            by("a", 125, "199.7.91.14", mx_host="c"),
+        ],
+        EACH,
+        {"pause"},
+    ),
+    (
+        "the whole run, over both",
+        [
+            by("ab"[n % 2], n, f"19{n}.7.91.13", mx_host=f"mx{n}", provider=f"{n}.example", ended_at=until(60))
+            for n in range(1, 5)
+        ],
+        {**EACH, "concurrency": 3},
+        {"run_at_once"},
+    ),
+    ("three visits from each", [*visits("a", 3), *visits("b", 3, 30)], EACH, set()),
+    ("four from one of them", [*visits("a", 4), *visits("b", 1, 60)], EACH, {"retries"}),
+    ("four from two, of which one was to do it", [*visits("a", 2), *visits("b", 2, 30)], {}, {"retries"}),
+    ("one more where a worker died", visits("a", 4), {**EACH, "worker_deaths": [DEATH]}, set()),
+    ("two more where one died", visits("a", 5), {**EACH, "worker_deaths": [DEATH]}, {"retries"}),
+    ("a death before the first contact", [by("a", n) for n in (10, 20, 30, 40)], {"worker_deaths": [DEATH]}, {"retries"}),
+    (
+        "a worker that took over knows of the last rest, not of those before it",
+        [
+            by("a", 0, outcome="rate_limited"),
+            by("a", 61, "199.7.91.13", mx_host="b", outcome="rate_limited"),
+            by("a", 125, "199.7.91.14", mx_host="c"),
+        ],
+        {"worker_deaths": [LATE_DEATH]},
+        set(),
+    ),
+    (
+        "a worker that took over keeps to the last rest",
+        [by("a", 0, outcome="rate_limited"), by("a", 30, "199.7.91.13", mx_host="b")],
+        {"worker_deaths": [DEATH]},
+        {"pause"},
+    ),
+    ("a worker that took over keeps the spacing", [by("a", 4), by("a", 5.5)], {"worker_deaths": [DEATH]}, {"address_spacing"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "manifest", "rules"), [pytest.param(r, m, b, id=why) for why, r, m, b in OF_ALL]
+)
+def test_breaches_of_several(rows: list[dict[str, Any]], manifest: dict[str, Any], rules: set[str]) -> None:
+    """The limits hold over workers and vantages together: what one did the others are held to."""
+    manners = {"manners": FREE} if "retries" in rules else {}
+    found = audit(snapshot(rows, **manifest, **manners))
+    assert set(found["rule"]) == rules
+
+
+def test_each_vantage_has_its_own_record() -> None:
+    """A server that was visited from two places has two sessions, each with its visits; from one, one."""
+    rows = [*visits("a", 2), *visits("b", 1, 30)]
+    server = {"mx_host": "mx.example.org", "address": "198.41.0.4"}
+    sessions = [{**server, "vantage": "a", "attempts": 2}, {**server, "vantage": "b", "attempts": 1}]
+    assert audit(snapshot(rows, sessions, **EACH)).empty
+    sessions[1]["attempts"] = 2
+    (breach,) = audit(snapshot(rows, sessions, **EACH)).itertuples()
+    assert (breach.rule, breach.who) == ("attempts_recorded", "mx.example.org at 198.41.0.4 from b")
+    (breach,) = audit(snapshot(rows, [{**server, "vantage": "a", "attempts": 2}])).itertuples()
+    assert (breach.rule, breach.detail) == (
+        "attempts_recorded",
+        "3 connections on record, the session says 2",
+    )
+
+
 def test_connections_that_are_not_on_record() -> None:
     """A session that says two visits needs two connections on record."""
     said = {"mx_host": "mx.example.org", "address": "198.41.0.4", "attempts": 2}
