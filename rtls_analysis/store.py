@@ -20,6 +20,7 @@ import io
 import json
 import os
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -309,6 +310,7 @@ class SnapshotWriter:
         self.resumed = False
         self._lock: BinaryIO | Lease | None = None
         self._own = Journals(self.folder)
+        self._folding = threading.Lock()  # a journal that another thread removes would become half a part
         try:
             self._open(self.folder)
         except BaseException:
@@ -407,7 +409,11 @@ class SnapshotWriter:
             yield from _rows_in(self.folder, journal, declared)
 
     def fold(self, *, finished: bool = True) -> None:
-        """Turn journals into parts; without `finished`, only those that are full."""
+        """Turn journals into parts; without `finished`, only those that are full, which may go on in a thread."""
+        with self._folding:
+            self._fold_all(finished)
+
+    def _fold_all(self, finished: bool) -> None:
         self._check_lock()
         if finished:
             self._own.close()
