@@ -742,8 +742,8 @@ def rows_of(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def write_csv(frame: pd.DataFrame, file: Any) -> None:
-    """Write a frame as CSV: lists as JSON, bytes as base64, missing values empty."""
+def write_csv(frame: pd.DataFrame, file: Any, *, header: bool = True) -> None:
+    """Write a frame as CSV: lists as JSON, bytes as base64, missing values empty; without `header`, its rows alone."""
     import base64
     import json
 
@@ -756,4 +756,4 @@ def write_csv(frame: pd.DataFrame, file: Any) -> None:
             shown[name] = [
                 base64.b64encode(v).decode() if isinstance(v, bytes) else None for v in shown[name].array
             ]
-    shown.to_csv(file, index=False)
+    shown.to_csv(file, index=False, header=header)

@@ -10,12 +10,12 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from rtls_analysis.addresses import Folder, file_to_write, is_address, is_folder
-from rtls_analysis.frames import Frame, from_parts, with_attrs
+from rtls_analysis.frames import Frame, collected, from_parts, in_parts, is_dask, mapped, with_attrs
 from rtls_analysis.schema import TABLES, Column, Kind, Table, conform, from_arrow, write_csv
 from rtls_analysis.store import StoreProblem
 
@@ -39,7 +39,7 @@ ROWS_AT_ONCE = 50_000
 _ENDINGS = "a name that ends in .parquet, .csv or .jsonl"
 
 
-def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def write_table(frame: Frame, path: str | os.PathLike[str]) -> None:
     """Write a table to a file, whole or not at all; its ending says how: ``.parquet``, ``.csv`` or ``.jsonl``.
 
     The file may be at an address. A name that ends in a slash, or that of a folder, is written as a folder of parts.
@@ -47,14 +47,16 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     In CSV lists are JSON; in both text forms times are ISO 8601 and missing values empty, or null. Parquet keeps
     the frame's coverage too.
 
+    A Dask frame is written partition by partition, so that it need not fit into memory; into a folder by the workers
+    themselves, who have to see it.
+
     Raises
     ------
     StoreProblem
-        Another ending.
+        Another ending, or a folder that the workers do not see.
     """
+    coverage = getattr(frame, "attrs", {}).get(COVERAGE)
     if is_folder(path):
-        import pyarrow as pa
-
         table = table_of(frame.columns)
         if table is None:
             raise StoreProblem(
@@ -62,18 +64,26 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
             )
         folder = Folder(path)
         clear_folder(folder)
-        writer = PartsWriter(folder, table)
-        writer.write(pa.Table.from_pandas(_plain(frame), schema=table.arrow_schema, preserve_index=False))
-        finish_folder(folder, table, writer.finish(), frame.attrs.get("coverage"))
+        written = collected(mapped(frame, _write_parts, folder=folder, table=table))["part"].to_list()
+        if unseen := set(written) - set(folder.names()):
+            raise StoreProblem(
+                f"{folder.address} is not where the workers wrote {min(unseen)}: give a path that all of them share, "
+                "or an address such as s3://BUCKET/NAME/"
+            )
+        finish_folder(folder, table, written, coverage)
         return
     with file_to_write(path) as (hidden, folder, name):
         match Path(name).suffix:
             case ".parquet":
-                _write_parquet(frame, hidden)
+                _write_parquet(_bits(frame), hidden, coverage)
             case ".csv":
-                write_csv(frame, hidden)
+                with hidden.open("w", encoding="utf-8", newline="") as stream:
+                    for number, bit in enumerate(_bits(frame)):
+                        write_csv(bit, stream, header=number == 0)
             case ".jsonl":
-                frame.to_json(hidden, orient="records", lines=True, date_format="iso", date_unit="us")
+                with hidden.open("w", encoding="utf-8", newline="") as stream:
+                    for bit in _bits(frame):
+                        bit.to_json(stream, orient="records", lines=True, date_format="iso", date_unit="us")
             case _:
                 raise StoreProblem(f"cannot write {os.fspath(path)}: give {_ENDINGS}")
         folder.put_whole(name, hidden)
@@ -150,21 +160,58 @@ def open_source(path: str | os.PathLike[str]) -> Path | io.BytesIO:
     return Path(text)
 
 
-def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
+def _bits(frame: Frame) -> Iterator[pd.DataFrame]:
+    """Give a frame bit by bit, with the dtypes of its table; one bit at least."""
+    table = table_of(map(str, frame.columns))
+    if not is_dask(frame) or table is None:  # what is none of our tables is a result, and small
+        yield collected(frame)
+        return
+    is_first = True
+    for part in in_parts(frame):
+        if len(part):
+            yield conform(part, table)[list(frame.columns)]
+            is_first = False
+    if is_first:
+        yield conform(collected(frame), table)[list(frame.columns)]
+
+
+def _write_parquet(bits: Iterable[pd.DataFrame], path: Path, coverage: Any) -> None:
     """Write a frame without pandas' own notes on it: those on lists keep pandas itself from reading the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = table_of(frame.columns)
-    declared = table.by_name if table is not None else {}
-    plain = _plain(frame)
-    schema = pa.Schema.from_pandas(plain, preserve_index=False)
-    fields = [
-        field.with_type(declared[field.name].arrow) if field.name in declared else field for field in schema
-    ]
-    arrow = pa.Table.from_pandas(plain, schema=pa.schema(fields), preserve_index=False)
-    metadata = {COVERAGE: json.dumps(frame.attrs["coverage"])} if "coverage" in frame.attrs else {}
-    pq.write_table(arrow.replace_schema_metadata(metadata), path, compression="zstd")
+    writer: pq.ParquetWriter | None = None
+    try:
+        for bit in bits:
+            plain = _plain(bit)
+            if writer is None:
+                table = table_of(map(str, bit.columns))
+                known = table.by_name if table is not None else {}
+                fields = [
+                    field.with_type(known[field.name].arrow) if field.name in known else field
+                    for field in pa.Schema.from_pandas(plain, preserve_index=False)
+                ]
+                metadata = {COVERAGE: json.dumps(coverage)} if coverage is not None else {}
+                schema = pa.schema(fields, metadata=metadata)
+                writer = pq.ParquetWriter(path, schema, compression="zstd")
+            arrow = pa.Table.from_pandas(plain, schema=schema, preserve_index=False)
+            writer.write_table(arrow.replace_schema_metadata(metadata))
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _write_parts(
+    frame: pd.DataFrame, folder: Folder, table: Table, partition_info: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Write a frame, or a partition, as parts under its number; gives their names."""
+    import pandas as pd
+    import pyarrow as pa
+
+    writer = PartsWriter(folder, table, partition_info["number"] if partition_info else 0)
+    plain = _plain(conform(frame, table))
+    writer.write(pa.Table.from_pandas(plain, schema=table.arrow_schema, preserve_index=False))
+    return pd.DataFrame({"part": pd.Series(writer.finish(), dtype=object)})
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
