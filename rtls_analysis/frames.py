@@ -387,7 +387,8 @@ class Cluster:
     @property
     def dashboard(self) -> str:
         """Where Dask shows what its workers do, as a line for people; empty where it has no dashboard."""
-        link = self.client.dashboard_link
+        has_one = "dashboard" in self.client.scheduler_info(n_workers=0).get("services", {})
+        link = self.client.dashboard_link if has_one else ""
         return f"Dask's dashboard: {link}" if link else ""
 
     def on_each(
