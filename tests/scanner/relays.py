@@ -84,7 +84,8 @@ class SocksProxy(_InThread):
         self.connections: Counter[tuple[str, int]] = Counter()
         self.greetings: list[bytes] = []
         self.vanish_after: int | None = None  # so many connections
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self._held = hold_port()  # so that it can come back where it was
         self.port = self._held.getsockname()[1]
 
@@ -94,18 +95,35 @@ class SocksProxy(_InThread):
         return f"socks5://{who}127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        # not asyncio's own server: one that is closed while it accepts raises in its loop (Python 3.11)
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener.setblocking(False)
+        self._loop.add_reader(self._listener, self._accept)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()  # what was not accepted is reset with it
-            self._server = None
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()  # what was not accepted is reset with it
+            self._listener = None
 
     async def _end(self) -> None:
         await super()._end()
         self._held.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self) -> None:
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                connection, _ = self._listener.accept()
+                task = self._loop.create_task(self._serve(connection))
+                self._serving.add(task)
+                task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection)
+        except BaseException:
+            connection.close()
+            raise
         with closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await self._talk(reader, writer)
 
