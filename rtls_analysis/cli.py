@@ -444,12 +444,17 @@ def _scan(arguments: argparse.Namespace) -> int:
 
         print(plan_text(snapshot.manifest["plan"], concurrency=snapshot.manifest["concurrency"]))
     elif arguments.output is None:
+        places = [snapshot]
+        if snapshot.is_from_each:
+            places = [snapshot.from_vantage(name) for name in snapshot.vantages]
         for domain in dict.fromkeys(target.domain for target in targets):
-            print(rtls.DomainPage(snapshot, domain))
+            for place in places:
+                print(rtls.DomainPage(place, domain))
     elif not arguments.quiet:
         print(snapshot)
         print(f"\nStored in {arguments.output}; rtls show {arguments.output} prints it again.")
     bad = snapshot.table("domains", columns=["domain", "detail"], where={"mx_state": "bad_name"})
+    bad = bad.drop_duplicates("domain")
     for name, why in zip(bad["domain"], bad["detail"], strict=True):
         print(f"rtls: not scanned: {why or name}", file=sys.stderr)
     for warning in (

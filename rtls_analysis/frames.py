@@ -289,6 +289,8 @@ def meta(table: Table, columns: Sequence[str] | None = None) -> pd.DataFrame:
 def from_parts(table: Table, parts: Sequence[str], filesystem: Any = None) -> Frame:
     """Open Parquet parts as one Dask frame with the declared columns and dtypes, a partition per part.
 
+    Columns that an older part lacks are missing values.
+
     Parameters
     ----------
     table
@@ -314,7 +316,10 @@ def _read_part(
 
     declared = TABLES[table]
     wanted = declared.names() if columns is None else list(columns)
-    arrow = pq.read_table(path, columns=wanted, filesystem=filesystem, partitioning=None)
+    with pq.ParquetFile(path, filesystem=filesystem) as file:
+        held = file.schema_arrow.names
+        columns = [name for name in wanted if name in held] or held[:1]  # one tells how many rows there are
+        arrow = file.read(columns=columns)
     return conform(from_arrow(declared, arrow), declared)[wanted]
 
 

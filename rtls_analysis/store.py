@@ -558,6 +558,8 @@ def _declared_part(folder: Folder, part: str, table: Table, names: Sequence[str]
     with _source(folder, part) as source:
         with pq.ParquetFile(source) as file:
             held = set(file.schema_arrow.names)
+        if not held.issuperset(column for column, _operator, _value in where or ()):
+            return table.arrow_schema.empty_table().select(list(names))  # what is missing equals nothing
         columns = [name for name in names if name in held]
         arrow = pq.read_table(source, columns=columns, filters=where, partitioning=None)
     arrays = [

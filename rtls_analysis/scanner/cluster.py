@@ -314,7 +314,7 @@ def describe_posts(options: Options, posts: Sequence[Post]) -> dict[str, Any]:
     """
     first = posts[0]
     doubted = next((post for post in posts if not post.check.trusted), first)
-    circumstances = describe_circumstances(first.options, first.resolver, doubted.check)
+    circumstances = describe_circumstances(first.options, first.resolver, doubted.check, first.vantage)
     places: dict[str, dict[str, Any]] = {}
     for post in posts:
         place = places.setdefault(post.vantage.name, {**post.vantage.as_dict(), "workers": 0})
