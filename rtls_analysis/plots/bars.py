@@ -107,7 +107,7 @@ def counted(ax: Axes, table: pd.DataFrame) -> None:
 
 def with_time(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out the group of what has no time: it has no place on an axis of time."""
-    return table[[not isinstance(at, str) for at in table.index]]
+    return table.iloc[[place for place, at in enumerate(table.index) if not isinstance(at, str)]]
 
 
 def days(moments: Iterable[Any]) -> list[float]:
