@@ -40,7 +40,8 @@ def s3_server(bucket: str = "bucket") -> Iterator[S3]:
     server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    urlopen(f"http://{host}:{port}/moto-api/reset", data=b"").close()  # buckets of an earlier one are still there
+    # buckets of an earlier one are still there
+    urlopen(f"http://{host}:{port}/moto-api/reset", data=b"").close()
     environment = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "key",
