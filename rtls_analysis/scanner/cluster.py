@@ -267,19 +267,22 @@ class ClusterCrew:
 
     async def _take_back(self) -> None:
         """Take back what still runs, and wait until whoever did it has let go of it."""
-        futures = [task.future for task in self._running.values()]
+        tasks = list(self._running.values())
         self._running.clear()
-        if not futures:
+        if not tasks:
             return
-        await asyncio.to_thread(self._cluster.take_back, futures)
+        await asyncio.to_thread(self._cluster.take_back, [task.future for task in tasks])
+        theirs = {task.order.writer for task in tasks}
         until = time.monotonic() + _LAST_SECONDS
-        while await asyncio.to_thread(leases, self._folder) and time.monotonic() < until:
+        while theirs.intersection(await asyncio.to_thread(leases, self._folder)):
+            if time.monotonic() > until:
+                return
             await asyncio.sleep(0.2)
 
     async def check_introductions(self) -> list[str]:
         """Say what others would find wrong with the way each vantage introduces itself (`check_introduction`)."""
         said = await asyncio.to_thread(
-            self._cluster.on_each, check_post, self._options, workers=self._workers
+            self._cluster.on_each, check_post, self._options, self._folder, workers=self._workers
         )
         lines = (
             (self._places[worker].vantage.name, line) for worker, found in said.items() for line in found

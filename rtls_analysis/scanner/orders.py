@@ -60,11 +60,12 @@ def own_options(options: Options) -> tuple[Vantage, Options]:
     return vantage, own
 
 
-async def check_post(options: Options) -> list[str]:
+async def check_post(options: Options, folder: Folder) -> list[str]:
     """Say what others would find wrong with the way this worker introduces itself."""
     _vantage, own = own_options(options)
-    async with Resolver(own.resolver) as resolver:
-        return await check_introduction(own, resolver)
+    with _ca_file(own, folder) as ca_file:
+        async with Resolver(own.resolver, ca_file=ca_file) as resolver:
+            return await check_introduction(own, resolver)
 
 
 async def look_around(options: Options, names: Sequence[str], folder: Folder, token: str) -> Post:
@@ -86,8 +87,7 @@ async def look_around(options: Options, names: Sequence[str], folder: Folder, to
     """
     vantage, own = own_options(options)
     sees_folder = await asyncio.to_thread(folder.exists, token)
-    roots = Roots.from_pem(folder.read(ROOTS)) if sees_folder else Roots.builtin()
-    with _ca_file(own, roots) as ca_file:
+    with _ca_file(own, folder if sees_folder else None) as ca_file:
         async with Resolver(own.resolver, ca_file=ca_file) as resolver:
             check = await resolver.check(list(names))
             await check_responder(own)
@@ -95,13 +95,13 @@ async def look_around(options: Options, names: Sequence[str], folder: Folder, to
 
 
 @contextlib.contextmanager
-def _ca_file(options: Options, roots: Roots) -> Iterator[Path | None]:
-    """Give the roots as a file, where the scan was given one: its own may lie on another machine."""
-    if options.ca_file is None:
+def _ca_file(options: Options, folder: Folder | None) -> Iterator[Path | None]:
+    """Give the roots of a scan as a file, where it was given one: its own may lie on another machine."""
+    if options.ca_file is None or folder is None:
         yield None
         return
     with tempfile.NamedTemporaryFile(prefix="rtls-", suffix=".pem") as file:
-        file.write(roots.pem)
+        file.write(folder.read(ROOTS))
         file.flush()
         yield Path(file.name)
 
@@ -151,7 +151,7 @@ async def _serve(order: Order, is_wanted: Callable[[], bool]) -> None:
     work = left_of(work, stored, order.options.manners, order.only_vantage)
     journals = Journals(order.folder, order.writer)
     try:
-        with _ca_file(order.options, roots) as ca_file:
+        with _ca_file(order.options, order.folder) as ca_file:
             asking = Resolver(order.options.resolver, ca_file=ca_file, in_flight=order.questions)
             async with asking as resolver:
                 resolver.trusted, resolver.reaches_out = order.trusted, order.reaches_out
