@@ -11,7 +11,6 @@ import io
 import os
 import re
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,53 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rtls_analysis.store import StoreProblem
+from rtls_analysis.storage import Folder, StoreProblem, as_os_error, file_system, is_address, open_folder
 
 AHEAD_BYTES = 8 << 20  # read ahead, at once
 
 _DIGITS = re.compile(r"(\d+)")
-
-# What is put there appears at once, and whole; elsewhere a file grows under its name while it is written.
-_OBJECT_STORES = frozenset({
-    "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "tos", "r2", "hf", "memory",
-})  # fmt: skip
-
-
-def is_address(text: object) -> bool:
-    """Whether this is an address, and no local path.
-
-    >>> is_address("s3://bucket/mail.log"), is_address("/var/log/mail.log")
-    (True, False)
-    """
-    return isinstance(text, str) and "://" in text
-
-
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    """Errors of a file system's own library as an `OSError`: there are dozens of such libraries."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise OSError(reason) from error
-
-
-def _file_system(address: str) -> tuple[Any, str]:
-    """The file system of an address, and the path that it goes by there."""
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError:
-        raise StoreProblem(
-            f"{address} needs fsspec; install it with: pip install 'rtls_analysis[s3]'"
-        ) from None
-    try:
-        with _as_os_error():
-            filesystem, path = url_to_fs(address)
-    except OSError as error:
-        raise StoreProblem(f"cannot use {address}: {error}") from None
-    return filesystem, str(path)
 
 
 # -- reading --------------------------------------------------------------------------------------------------
@@ -92,14 +49,14 @@ class RemoteFile:
 
     def open(self, ahead: int = AHEAD_BYTES) -> io.RawIOBase:
         """Open it for reading; errors are those of a local file, whatever the file system says."""
-        with _as_os_error():
+        with as_os_error():
             return _Opened(
                 self.filesystem.open(self.path, "rb", block_size=ahead, cache_type="readahead"), self.size
             )
 
     def ranges(self, begins: Sequence[int], size: int) -> list[bytes]:
         """Read pieces of so many bytes from these places on, several at a time."""
-        with _as_os_error():
+        with as_os_error():
             count = len(begins)
             ends = [begin + size for begin in begins]
             pieces = self.filesystem.cat_ranges([self.path] * count, list(begins), ends, on_error="raise")
@@ -108,7 +65,7 @@ class RemoteFile:
     def changed(self) -> datetime | None:
         """When it was last changed; `None` where its file system does not tell."""
         try:
-            with _as_os_error():
+            with as_os_error():
                 when = self.filesystem.modified(self.path)
         except OSError:
             return None
@@ -119,7 +76,7 @@ class RemoteFile:
     def is_there(self) -> bool:
         """Whether this process sees it."""
         try:
-            with _as_os_error():
+            with as_os_error():
                 return bool(self.filesystem.exists(self.path))
         except OSError:
             return False
@@ -131,7 +88,7 @@ def read_whole(files: Sequence[RemoteFile]) -> list[bytes | OSError]:
         return []
     paths, sizes = [file.path for file in files], [file.size for file in files]
     try:
-        with _as_os_error():  # `cat` would take a name with brackets for a glob
+        with as_os_error():  # `cat` would take a name with brackets for a glob
             found = files[0].filesystem.cat_ranges(paths, [0] * len(files), sizes, on_error="return")
     except OSError as error:
         return [error] * len(files)
@@ -160,22 +117,22 @@ class _Opened(io.RawIOBase):
         return bool(self._file.seekable())
 
     def readinto(self, buffer: Any) -> int:
-        with _as_os_error():
+        with as_os_error():
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with _as_os_error():
+        with as_os_error():
             return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        with _as_os_error():
+        with as_os_error():
             return int(self._file.tell())
 
     def close(self) -> None:
         if not self.closed:
-            with suppress(OSError), _as_os_error():  # nothing was written
+            with suppress(OSError), as_os_error():  # nothing was written
                 self._file.close()
         super().close()
 
@@ -193,9 +150,9 @@ def find_files(address: str, *, below: bool = False) -> list[RemoteFile]:
     StoreProblem
         fsspec, or what it needs for such an address, is missing, or the folder cannot be listed.
     """
-    filesystem, path = _file_system(address)
+    filesystem, path = file_system(address)
     try:
-        with _as_os_error():
+        with as_os_error():
             filesystem.invalidate_cache()
             found = _listed(filesystem, path, below=below)
     except (FileNotFoundError, NotADirectoryError):
@@ -242,111 +199,6 @@ def _natural(path: str) -> list[tuple[int, str]]:
 # -- writing --------------------------------------------------------------------------------------------------
 
 
-class Folder:
-    """A folder, local or at an address, in which a file appears whole or not at all. It can be sent to other processes.
-
-    Attributes
-    ----------
-    address
-        As users see it, without a slash at its end.
-    path, filesystem
-        By which fsspec finds it; locally the absolute path, and `None`.
-    """
-
-    def __init__(self, address: str | os.PathLike[str]) -> None:
-        text = os.fspath(address)
-        self.filesystem: Any = None
-        if is_address(text):
-            self.filesystem, self.path = _file_system(text)
-            self.address = text.rstrip("/")
-            self.path = self.path.rstrip("/")
-        else:
-            self.path = self.address = str(Path(text).expanduser().absolute())
-
-    def path_of(self, name: str) -> str:
-        """Where a file of this name lies, as fsspec, or the machine, names it."""
-        return f"{self.path}/{name}"
-
-    def make(self) -> None:
-        """Make the folder, where folders are made at all."""
-        if self.filesystem is None:
-            Path(self.path).mkdir(parents=True, exist_ok=True)
-        elif not self._is_object_store():
-            with _as_os_error():
-                self.filesystem.makedirs(self.path, exist_ok=True)
-
-    def names(self) -> list[str]:
-        """The names of the files in it, sorted; none where there is no folder."""
-        if self.filesystem is None:
-            folder = Path(self.path)
-            return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        try:
-            with _as_os_error():
-                self.filesystem.invalidate_cache()
-                found = self.filesystem.ls(self.path, detail=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(one["name"].rpartition("/")[2] for one in found if one.get("type") == "file")
-
-    def read(self, name: str) -> bytes:
-        """Read a file whole."""
-        if self.filesystem is None:
-            return Path(self.path_of(name)).read_bytes()
-        with _as_os_error():
-            return bytes(self.filesystem.cat_file(self.path_of(name)))
-
-    def write_whole(self, name: str, data: bytes) -> None:
-        """Write a file, in the place of another one of this name."""
-        if self.filesystem is None:
-            self._write_local(name, data)
-            return
-        with _as_os_error():
-            if self._is_object_store():
-                self.filesystem.pipe_file(self.path_of(name), data)
-                return
-            hidden = self.path_of(f".{name}.{uuid.uuid4().hex}.tmp")
-            self.filesystem.pipe_file(hidden, data)
-            self.filesystem.mv(hidden, self.path_of(name))
-
-    def _write_local(self, name: str, data: bytes) -> None:
-        target = Path(self.path_of(name))
-        hidden = target.with_name(f".{name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with hidden.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            hidden.replace(target)
-        finally:
-            hidden.unlink(missing_ok=True)
-
-    def put_whole(self, name: str, local: Path) -> None:
-        """Write a file that lies ready on this machine."""
-        if self.filesystem is None:
-            local.replace(self.path_of(name))
-            return
-        with _as_os_error():
-            if self._is_object_store():
-                self.filesystem.put_file(str(local), self.path_of(name))
-                return
-            hidden = self.path_of(f".{name}.{uuid.uuid4().hex}.tmp")
-            self.filesystem.put_file(str(local), hidden)
-            self.filesystem.mv(hidden, self.path_of(name))
-
-    def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        if self.filesystem is None:
-            Path(self.path_of(name)).unlink(missing_ok=True)
-            return
-        with suppress(FileNotFoundError), _as_os_error():
-            self.filesystem.rm_file(self.path_of(name))
-
-    def _is_object_store(self) -> bool:
-        protocol = self.filesystem.protocol
-        names = (protocol,) if isinstance(protocol, str) else protocol
-        return not _OBJECT_STORES.isdisjoint(names)
-
-
 def is_folder(address: str | os.PathLike[str]) -> bool:
     """Whether an output is meant to be a folder: it ends in a slash, or there is such a folder already."""
     text = os.fspath(address)
@@ -354,9 +206,9 @@ def is_folder(address: str | os.PathLike[str]) -> bool:
         return True
     if not is_address(text):
         return Path(text).expanduser().is_dir()
-    filesystem, path = _file_system(text)
+    filesystem, path = file_system(text)
     try:
-        with _as_os_error():
+        with as_os_error():
             filesystem.invalidate_cache()
             return bool(filesystem.isdir(path))
     except OSError:
@@ -373,13 +225,13 @@ def file_to_write(address: str | os.PathLike[str]) -> Iterator[tuple[Path, Folde
     text = os.fspath(address)
     if is_address(text):
         before, _slash, name = text.rpartition("/")
-        folder = Folder(before)
+        folder = open_folder(before)
         handle, hidden_name = tempfile.mkstemp(prefix="rtls-", suffix=f"-{name}")
         os.close(handle)
         hidden = Path(hidden_name)
     else:
-        path = Path(text)
-        folder, name, hidden = Folder(path.parent), path.name, path.with_name(f".{path.name}.tmp")
+        path = Path(text).expanduser()
+        folder, name, hidden = open_folder(path.parent), path.name, path.with_name(f".{path.name}.tmp")
     try:
         yield hidden, folder, name
     finally:

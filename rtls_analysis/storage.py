@@ -1,4 +1,5 @@
-"""Folders for snapshots: on a local disk, or at an address such as ``s3://bucket/scan`` of any fsspec file system.
+"""Folders for snapshots and tables: on a local disk, or at an address such as ``s3://bucket/scan`` of any file system
+that fsspec knows.
 
 A file appears whole or not at all. On a local disk it is written under a hidden name, synced and renamed; an object
 store takes an object whole (`WHOLE_OBJECTS`), and on other file systems it is put under a hidden name and moved.
@@ -27,6 +28,55 @@ Address = str | os.PathLike[str]
 
 class StoreProblem(Exception):
     """A directory that cannot be read as, or written as, this snapshot: one line that says what would do."""
+
+
+def is_address(text: object) -> bool:
+    """Whether this is an address, and no local path.
+
+    >>> is_address("s3://bucket/mail.log"), is_address("/var/log/mail.log")
+    (True, False)
+    """
+    return isinstance(text, str) and "://" in text
+
+
+@contextlib.contextmanager
+def as_os_error(number: int | None = None) -> Iterator[None]:
+    """Turn errors of a file system's own library into an `OSError`, of this number: there are dozens of libraries."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        reason = _in_a_line(error)
+        raise (OSError(reason) if number is None else OSError(number, reason)) from error
+
+
+def _in_a_line(error: BaseException) -> str:
+    said = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def file_system(address: str, **options: Any) -> tuple[Any, str]:
+    """Give the file system of an address, and the path that it goes by there.
+
+    Raises
+    ------
+    StoreProblem
+        fsspec, or what it needs for such an address, is missing.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise StoreProblem(
+            f"{address} needs fsspec; install it with: pip install 'rtls_analysis[s3]'"
+        ) from None
+    try:
+        filesystem, path = url_to_fs(address, **options)
+    except Exception as error:  # each file system, and what it connects by, has errors of its own
+        is_missing = isinstance(error, ImportError) and address.startswith("s3")
+        hint = "; pip install 'rtls_analysis[s3]'" if is_missing else ""
+        raise StoreProblem(f"cannot use {address}: {_in_a_line(error)}{hint}") from None
+    return filesystem, str(path)
 
 
 class Folder(ABC):
@@ -61,6 +111,10 @@ class Folder(ABC):
     @abstractmethod
     def write(self, name: str, data: bytes) -> None:
         """Write a file so that it appears whole or not at all."""
+
+    @abstractmethod
+    def put(self, name: str, local: Path) -> None:
+        """Write a file that lies ready on this machine, for a local folder beside the place where it goes."""
 
     @abstractmethod
     def create(self, name: str, data: bytes) -> bool:
@@ -144,13 +198,20 @@ class LocalFolder(Folder):
     def write(self, name: str, data: bytes) -> None:
         """Write a file under a hidden name, sync it, and rename it."""
         path = self._path / name
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        hidden = self._path / _hidden(name)
+        try:
+            with hidden.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            hidden.replace(path)
+        finally:
+            hidden.unlink(missing_ok=True)
         _sync_directory(path.parent)
+
+    def put(self, name: str, local: Path) -> None:
+        """Rename a file to its place."""
+        local.replace(self._path / name)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a small file unless there is one."""
@@ -187,6 +248,12 @@ class LocalFolder(Folder):
         return (self._path / name).open("rb")
 
 
+def _hidden(name: str) -> str:
+    """Give a hidden name beside a file for what becomes of it: nobody else's, for two may write the same file."""
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}.{last}.{uuid.uuid4().hex}.tmp"
+
+
 def _sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -195,7 +262,9 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-WHOLE_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
+WHOLE_OBJECTS = frozenset({
+    "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "tos", "r2", "hf", "memory",
+})  # fmt: skip
 """File systems of fsspec on which a put is seen whole or not at all; on others a file is moved into its place."""
 
 _AT_ONCE = 64  # objects read at the same time
@@ -217,32 +286,15 @@ class RemoteFolder(Folder):
             raise StoreProblem(
                 f"{address} has one of * ? [ ] in it, patterns to a file system; give a plain name"
             )
-        try:
-            from fsspec.core import url_to_fs
-        except ImportError:
-            raise StoreProblem(
-                f"{self.address} needs fsspec; install it with: pip install 'rtls_analysis[s3]'"
-            ) from None
         # What others wrote has to be seen; file systems with real folders keep no listings, or forget them on request.
         options = {"use_listings_cache": False} if self._is_whole else {}
-        try:
-            self._fs, self._root = url_to_fs(self.address, **options)
-        except Exception as error:  # each file system, and what it connects by, has errors of its own
-            hint = "; pip install 'rtls_analysis[s3]'" if self._protocol.startswith("s3") else ""
-            hint = hint if isinstance(error, ImportError) else ""
-            raise StoreProblem(f"cannot use {self.address}: {_first_line(error)}{hint}") from None
+        self._fs, self._root = file_system(self.address, **options)
 
     def __reduce__(self) -> tuple[type[RemoteFolder], tuple[str]]:
         return RemoteFolder, (self.address,)
 
-    @contextlib.contextmanager
-    def _trouble(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            raise
-        except Exception as error:
-            raise OSError(errno.EIO, f"{type(error).__name__}: {_first_line(error)}") from error
+    def _trouble(self) -> contextlib.AbstractContextManager[None]:
+        return as_os_error(errno.EIO)
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}" if name else str(self._root)
@@ -289,10 +341,20 @@ class RemoteFolder(Folder):
             if self._is_whole:
                 self._fs.pipe_file(self._at(name), data)
                 return
-            head, _slash, last = name.rpartition("/")
-            hidden = f"{head}/.{last}.tmp" if head else f".{last}.tmp"
-            self._fs.makedirs(self._at(head), exist_ok=True)
+            hidden = _hidden(name)
+            self._fs.makedirs(self._at(hidden).rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(self._at(hidden), data)
+        self.move(hidden, name)
+
+    def put(self, name: str, local: Path) -> None:
+        """Put a file of this machine, whole."""
+        with self._trouble():
+            if self._is_whole:
+                self._fs.put_file(str(local), self._at(name))
+                return
+            hidden = _hidden(name)
+            self._fs.makedirs(self._at(hidden).rpartition("/")[0], exist_ok=True)
+            self._fs.put_file(str(local), self._at(hidden))
         self.move(hidden, name)
 
     def create(self, name: str, data: bytes) -> bool:
@@ -305,13 +367,9 @@ class RemoteFolder(Folder):
                 self._fs.pipe_file(path, data, mode="create")
             except FileExistsError:
                 return False
-            except (
-                OSError,
-                TypeError,
-                ValueError,
-            ) as error:  # it knows no such thing, or says so in a way of its own
-                if isinstance(error, PermissionError):
-                    raise
+            except PermissionError:
+                raise
+            except (OSError, TypeError, ValueError):  # it knows no such thing, or says so in a way of its own
                 if self._fs.exists(path):
                     return False
                 self._fs.pipe_file(path, data)
@@ -366,10 +424,6 @@ class RemoteFolder(Folder):
             return self._fs.open(self._at(name), "rb", block_size=_BLOCK)
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def open_folder(address: Address | Folder) -> Folder:
     """Open a folder, there or not, by its path or its address; one that begins with ``file://`` is a path too.
 
@@ -383,7 +437,7 @@ def open_folder(address: Address | Folder) -> Folder:
     text = os.fspath(address)
     if text.startswith("file:///"):
         return LocalFolder(Path(unquote(urlsplit(text).path)))
-    return RemoteFolder(text) if "://" in text else LocalFolder(Path(text))
+    return RemoteFolder(text) if is_address(text) else LocalFolder(Path(text).expanduser())
 
 
 # -- who may write -------------------------------------------------------------------------------------------

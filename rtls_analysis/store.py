@@ -348,10 +348,11 @@ class SnapshotWriter:
         else:
             out.write(ROOTS, self.roots_pem)
             self.write_manifest()
+        out.remove(*out.list("", ".*.tmp"))  # what a kill cut off
         parts: set[str] = set()
         for table in SNAPSHOT_TABLES:
             out.make(table.name)
-            out.remove(*out.list(table.name, ".part-*"))  # what a kill cut off
+            out.remove(*out.list(table.name, ".part-*"))
             parts.update(out.list(table.name, "part-*.parquet"))
         for journal in _journals(out):
             if _part_of(journal) in parts:
@@ -508,8 +509,8 @@ def is_begun(out: Address | Folder) -> bool:
         return out.exists(MANIFEST)
     if not out.path.is_dir():
         return False
-    first = {WORK, ROOTS, *(f".{name}.tmp" for name in (ROOTS, MANIFEST))}
-    return any(path.name not in first for path in out.path.iterdir())
+    names = {path.name for path in out.path.iterdir()} - {WORK, ROOTS}
+    return not all(name.startswith(".") and name.endswith(".tmp") for name in names)
 
 
 def read_manifest(folder: Address | Folder) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from rtls_analysis.addresses import Folder, file_to_write, is_address, is_folder
+from rtls_analysis.addresses import file_to_write, is_folder
 from rtls_analysis.frames import Frame, collected, from_parts, in_parts, is_dask, mapped, with_attrs
 from rtls_analysis.schema import TABLES, Column, Kind, Table, conform, from_arrow, write_csv
-from rtls_analysis.store import StoreProblem
+from rtls_analysis.storage import Folder, StoreProblem, is_address, open_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,10 +62,10 @@ def write_table(frame: Frame, path: str | os.PathLike[str]) -> None:
             raise StoreProblem(
                 f"cannot write {os.fspath(path)}: only this package's own tables go into folders"
             )
-        folder = Folder(path)
+        folder = open_folder(path)
         clear_folder(folder)
         written = collected(mapped(frame, _write_parts, folder=folder, table=table))["part"].to_list()
-        if unseen := set(written) - set(folder.names()):
+        if unseen := set(written) - set(folder.list("")):
             raise StoreProblem(
                 f"{folder.address} is not where the workers wrote {min(unseen)}: give a path that all of them share, "
                 "or an address such as s3://BUCKET/NAME/"
@@ -86,7 +86,7 @@ def write_table(frame: Frame, path: str | os.PathLike[str]) -> None:
                         bit.to_json(stream, orient="records", lines=True, date_format="iso", date_unit="us")
             case _:
                 raise StoreProblem(f"cannot write {os.fspath(path)}: give {_ENDINGS}")
-        folder.put_whole(name, hidden)
+        folder.put(name, hidden)
 
 
 @overload
@@ -113,7 +113,7 @@ def read_table(path: str | os.PathLike[str], *, dask: bool = False) -> Frame:
     import pandas as pd
 
     if is_folder(path):
-        return _read_folder(Folder(path), dask=dask)
+        return _read_folder(open_folder(path), dask=dask)
     if dask:
         raise StoreProblem(f"cannot read {os.fspath(path)} by parts: dask= is for folders")
     source = open_source(path)
@@ -150,7 +150,7 @@ def open_source(path: str | os.PathLike[str]) -> Path | io.BytesIO:
     if is_address(text):
         folder, _slash, name = text.rpartition("/")
         try:
-            return io.BytesIO(Folder(folder).read(name))
+            return io.BytesIO(open_folder(folder).read(name))
         except FileNotFoundError:
             raise StoreProblem(f"there is no file {text}") from None
         except OSError as error:
@@ -293,7 +293,7 @@ class PartsWriter:
         self._buffer = io.BytesIO()
         self._writer: Any = None
         self._rows = 0
-        for name in folder.names():
+        for name in folder.list(""):
             if name.startswith(self._prefix):
                 folder.remove(name)
 
@@ -330,7 +330,7 @@ class PartsWriter:
             return
         self._writer.close()
         name = f"{self._prefix}{len(self._names) + 1:06}.parquet"
-        self._folder.write_whole(name, self._buffer.getvalue())
+        self._folder.write(name, self._buffer.getvalue())
         self._names.append(name)
         self._buffer, self._writer, self._rows = io.BytesIO(), None, 0
 
@@ -344,7 +344,7 @@ def clear_folder(folder: Folder) -> None:
         It holds Parquet files of another make, or cannot be written to.
     """
     try:
-        names = folder.names()
+        names = folder.list("")
         foreign = [name for name in names if name.endswith(".parquet") and not _PART.fullmatch(name)]
         if foreign:
             raise StoreProblem(
@@ -366,23 +366,24 @@ def finish_folder(
 
     kept = sorted(parts)
     listed = set(kept)
-    for name in folder.names():
+    for name in folder.list(""):
         if (_PART.fullmatch(name) and name not in listed) or name.startswith(GROUP_NOTE):
             folder.remove(name)
     if not kept:
         kept = ["part-00000-000001.parquet"]
         buffer = io.BytesIO()
         pq.write_table(table.arrow_schema.empty_table(), buffer)
-        folder.write_whole(kept[0], buffer.getvalue())
+        folder.write(kept[0], buffer.getvalue())
     if coverage is not None:
-        folder.write_whole(FOLDER_COVERAGE, json.dumps(coverage).encode())
+        folder.write(FOLDER_COVERAGE, json.dumps(coverage).encode())
     return kept
 
 
 def folder_frame(folder: Folder, table: Table, parts: Iterable[str], coverage: Mapping[str, Any]) -> Any:
     """Give parts in a folder as a Dask frame, with the coverage."""
-    paths = [folder.path_of(name) for name in parts]
-    return with_attrs(from_parts(table, paths, folder.filesystem), {COVERAGE: coverage} if coverage else {})
+    root, filesystem = folder.arrow
+    paths = [f"{root}/{name}" for name in parts]
+    return with_attrs(from_parts(table, paths, filesystem), {COVERAGE: coverage} if coverage else {})
 
 
 def folder_coverage(folder: Folder) -> dict[str, Any]:
@@ -399,11 +400,12 @@ def _read_folder(folder: Folder, *, dask: bool) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        names = [name for name in folder.names() if name.endswith(".parquet") and name[0] not in "._"]
+        names = [name for name in folder.list("") if name.endswith(".parquet") and name[0] not in "._"]
         if not names:
             raise StoreProblem(f"there is no table in {folder.address}: no Parquet file")
         coverage = folder_coverage(folder)
-        first = pq.read_schema(folder.path_of(names[0]), filesystem=folder.filesystem)
+        root, filesystem = folder.arrow
+        first = pq.read_schema(f"{root}/{names[0]}", filesystem=filesystem)
         table = table_of(first.names)
         if dask and table is not None:
             return folder_frame(folder, table, names, coverage)
@@ -411,10 +413,7 @@ def _read_folder(folder: Folder, *, dask: bool) -> Any:
             raise StoreProblem(
                 f"{folder.address} holds none of this package's tables: open it with Dask itself"
             )
-        parts = [
-            pq.read_table(folder.path_of(name), filesystem=folder.filesystem, partitioning=None)
-            for name in names
-        ]
+        parts = [pq.read_table(f"{root}/{name}", filesystem=filesystem, partitioning=None) for name in names]
     except (ValueError, OSError) as error:
         raise StoreProblem(f"cannot read {folder.address}: {error}") from None
     arrow = pa.concat_tables(parts, promote_options="default")

@@ -11,8 +11,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from rtls_analysis.addresses import Folder, file_to_write, find_files, is_address, is_folder, read_whole
-from rtls_analysis.store import StoreProblem
+from rtls_analysis.addresses import file_to_write, find_files, is_folder, read_whole
+from rtls_analysis.storage import Folder, StoreProblem, is_address, open_folder
 
 
 @pytest.fixture
@@ -108,30 +108,30 @@ def test_what_a_library_raises(memory: Any, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("where", ["local", "memory", "other"])
 def test_a_folder(memory: Any, tmp_path: Path, where: str) -> None:
     """What is written can be read, replaces what was there, and is never seen in part."""
-    address = {"local": str(tmp_path / "out"), "memory": "memory://out", "other": f"file://{tmp_path}/out"}[
+    address = {"local": str(tmp_path / "out"), "memory": "memory://out", "other": f"local://{tmp_path}/out"}[
         where
     ]
-    folder: Folder = pickle.loads(pickle.dumps(Folder(address)))
-    assert folder.names() == []
+    folder: Folder = pickle.loads(pickle.dumps(open_folder(address)))
+    assert folder.list("") == []
     folder.make()
-    folder.write_whole("b", b"one")
-    folder.write_whole("a", b"two")
-    folder.write_whole("b", b"three")
-    assert folder.names() == ["a", "b"]
+    folder.write("b", b"one")
+    folder.write("a", b"two")
+    folder.write("b", b"three")
+    assert folder.list("") == ["a", "b"]
     assert (folder.read("a"), folder.read("b")) == (b"two", b"three")
     with file_to_write(f"{address}/c.csv") as (hidden, place, name):
         hidden.write_bytes(b"four")
-        assert "c.csv" not in folder.names()
-        place.put_whole(name, hidden)
+        assert "c.csv" not in folder.list("")
+        place.put(name, hidden)
     assert folder.read("c.csv") == b"four"
     with pytest.raises(ZeroDivisionError), file_to_write(f"{address}/d.csv") as (hidden, place, name):  # noqa: PT012
         hidden.write_bytes(b"half")
         raise ZeroDivisionError
-    assert folder.names() == ["a", "b", "c.csv"]
+    assert folder.list("") == ["a", "b", "c.csv"]
     assert not hidden.exists()
     folder.remove("a")
     folder.remove("a")
-    assert folder.names() == ["b", "c.csv"]
+    assert folder.list("") == ["b", "c.csv"]
     with pytest.raises(FileNotFoundError):
         folder.read("a")
     assert is_folder(address)
@@ -148,7 +148,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        Folder(tmp_path).write_whole("a", b"x")
+        open_folder(tmp_path).write("a", b"x")
     assert list(tmp_path.iterdir()) == []
 
 

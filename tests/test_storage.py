@@ -315,7 +315,7 @@ def test_a_folder_is_the_same_one_elsewhere(tmp_path: Path, monkeypatch: pytest.
 
 
 WRONG = [
-    ("no such kind", "nothing://x/y", "cannot use nothing://x/y: Protocol not known"),
+    ("no such kind", "nothing://x/y", "cannot use nothing://x/y: ValueError: Protocol not known"),
     ("patterns", "memory://x/[a]", "patterns to a file system; give a plain name"),
 ]
 

@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rtls_analysis.addresses import Folder, RemoteFile
+from rtls_analysis.addresses import RemoteFile
 from rtls_analysis.frames import (
     Cluster,
     ClusterProblem,
@@ -37,7 +37,7 @@ from rtls_analysis.read.log_files import LogFile
 from rtls_analysis.read.mail_files import MailFile, size_of
 from rtls_analysis.read.tls_reports import Occurrence, find_repeats, without_rows
 from rtls_analysis.schema import TABLES, Table, from_arrow
-from rtls_analysis.store import StoreProblem
+from rtls_analysis.storage import Folder, StoreProblem, open_folder
 from rtls_analysis.table_files import (
     COVERAGE,
     GROUP_NOTE,
@@ -130,7 +130,7 @@ def read_group(group: Group, task: Task) -> Done:
         "parts": done.parts,
         "seen": [asdict(one) for one in done.seen],
     }
-    home.write_whole(note, json.dumps(noted).encode())
+    home.write(note, json.dumps(noted).encode())
     return done
 
 
@@ -237,7 +237,7 @@ def _rewrite(repeats: _Repeats, folder: Folder) -> None:
         if kept.num_rows < rows.num_rows:
             buffer = io.BytesIO()
             pq.write_table(kept, buffer, compression="zstd")
-            folder.write_whole(name, buffer.getvalue())
+            folder.write(name, buffer.getvalue())
 
 
 def _sum_up(name: str, folder: Folder, table: str, make: Callable[[], Any]) -> Any:
@@ -343,7 +343,7 @@ def read_on_cluster(
         )
     empty: dict[str, Any] = {"unreadable_files": dict(problems or {})}
     with Cluster(client) as cluster:
-        folders = {name: Folder(address) for name, address in out.items()}
+        folders = {name: open_folder(address) for name, address in out.items()}
         run = uuid.uuid4().hex
         task = Task(make, options, tuple(table.name for table in tables), folders, run)
         nothing = merge([make([], options).coverage, empty])
@@ -393,11 +393,11 @@ def _into_folders(
 def _keep_what_is_there(task: Task, nothing: dict[str, Any], groups: int) -> None:
     """After an interrupt: say of what was written which groups it has to their end."""
     home = task.folders[task.tables[0]]
-    notes = [name for name in home.names() if name.startswith(GROUP_NOTE)]
+    notes = [name for name in home.list("") if name.startswith(GROUP_NOTE)]
     done = [one for name in notes if (one := _noted(home, name, task.run)) is not None]
     told = {"warnings": [f"interrupted: {len(done)} of {groups} groups of files were read to their end"]}
     for name, folder in task.folders.items():
-        written = [part for part in folder.names() if part.endswith(".parquet")]
+        written = [part for part in folder.list("") if part.endswith(".parquet")]
         finish_folder(folder, TABLES[name], written, merge([nothing, *(one.coverage for one in done), told]))
 
 
@@ -443,8 +443,8 @@ def _merged(
 
 def sum_up(client: Any, folder: Out, table: Table, summary: Any) -> None:
     """Have the workers sum up the parts in a folder, each in a summary like this one, and merge these into it."""
-    place = Folder(folder)
-    names = [name for name in place.names() if name.endswith(".parquet")]
+    place = open_folder(folder)
+    names = [name for name in place.list("") if name.endswith(".parquet")]
     with Cluster(client) as cluster:
         futures = cluster.map(_sum_up, names, place, table.name, type(summary), label="sum-up", shown=False)
         for part in cluster.results(futures):
@@ -505,7 +505,7 @@ def _check(
     )
     try:
         for folder in folders.values():
-            folder.write_whole(token, b"")
+            folder.write(token, b"")
         seen = cluster.on_each(_look, wanted)
     except (ImportError, AttributeError) as error:
         raise ClusterProblem(f"a worker has not this version of rtls_analysis: {error}") from None

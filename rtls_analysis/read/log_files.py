@@ -18,7 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from rtls_analysis.addresses import AHEAD_BYTES, RemoteFile, find_files, is_address
+from rtls_analysis.addresses import AHEAD_BYTES, RemoteFile, find_files
+from rtls_analysis.storage import is_address
 
 MAX_RATIO = 500  # unpacked to packed bytes, beyond the first GiB; logs pack 10 to 100 times
 

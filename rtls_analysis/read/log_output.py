@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rtls_analysis.addresses import Folder, file_to_write, is_folder
+from rtls_analysis.addresses import file_to_write, is_folder
 from rtls_analysis.schema import Table, from_arrow
-from rtls_analysis.store import StoreProblem
+from rtls_analysis.storage import StoreProblem, open_folder
 from rtls_analysis.table_files import (
     COVERAGE,
     PartsWriter,
@@ -117,7 +117,7 @@ class TableFile:
             else:
                 self._stream.close()
             if kind is None or issubclass(kind, KeyboardInterrupt):  # what was done is kept
-                self._folder.put_whole(self._name, self._hidden)
+                self._folder.put(self._name, self._hidden)
 
 
 class TableFolder:
@@ -129,7 +129,7 @@ class TableFolder:
 
     def __init__(self, address: str | os.PathLike[str], table: Table) -> None:
         self.coverage: Mapping[str, Any] = {}
-        self._folder = Folder(address)
+        self._folder = open_folder(address)
         self._table = table
         clear_folder(self._folder)
         self._writer = PartsWriter(self._folder, table)
@@ -153,7 +153,7 @@ def read_coverage(path: str | os.PathLike[str]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     if is_folder(path):
-        return folder_coverage(Folder(path))
+        return folder_coverage(open_folder(path))
     metadata = pq.read_metadata(open_source(path)).metadata or {}
     coverage: dict[str, Any] = json.loads(metadata.get(COVERAGE.encode(), b"{}"))
     return coverage

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from rtls_analysis.addresses import RemoteFile, find_files, is_address, read_whole
+from rtls_analysis.addresses import RemoteFile, find_files, read_whole
+from rtls_analysis.storage import is_address
 
 BLOCK_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 32 << 20
