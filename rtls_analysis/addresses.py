@@ -168,7 +168,7 @@ def find_files(address: str, *, below: bool = False) -> list[RemoteFile]:
         for name, info in found.items()
         if info.get("type") == "file"
     ]
-    return sorted(files, key=lambda file: _natural(file.path))
+    return sorted(files, key=lambda file: natural(file.path))
 
 
 def _listed(filesystem: Any, path: str, *, below: bool) -> dict[str, Any]:
@@ -192,7 +192,8 @@ def _address_of(given: str, path: str, name: str, filesystem: Any) -> str:
     return f"{before}{name}{after.rstrip('/')}" if found else str(filesystem.unstrip_protocol(name))
 
 
-def _natural(path: str) -> list[tuple[int, str]]:
+def natural(path: str) -> list[tuple[int, str]]:
+    """Give the key by which paths are sorted with numbers in them as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(path)]
 
 

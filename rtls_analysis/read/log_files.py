@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from rtls_analysis.addresses import AHEAD_BYTES, RemoteFile, find_files
+from rtls_analysis.addresses import AHEAD_BYTES, RemoteFile, find_files, natural
 from rtls_analysis.storage import is_address
 
 MAX_RATIO = 500  # unpacked to packed bytes, beyond the first GiB; logs pack 10 to 100 times
@@ -82,7 +82,6 @@ class Intake:
 _ENDING = re.compile(r"\.(?:gz|xz|zst|zstd|bz2|lzma)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.+?)[.-](\d{1,6})")
 _DATED = re.compile(r"(.+?)[.-]((?:19|20)\d\d-?\d\d-?\d\d(?:[-T_.]?\d[\d:-]*)?)")
-_DIGITS = re.compile(r"(\d+)")
 
 
 def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
@@ -137,7 +136,9 @@ def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
 def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
-        return sorted((entry for entry in path.iterdir() if entry.is_file()), key=_natural)
+        return sorted(
+            (entry for entry in path.iterdir() if entry.is_file()), key=lambda entry: natural(str(entry))
+        )
     if path.exists():
         return [path]
     found = [Path(name) for name in glob.glob(str(path))] if glob.has_magic(text) else []  # noqa: PTH207
@@ -145,11 +146,7 @@ def _expand(text: str) -> list[Path]:
         raise FileNotFoundError(
             f"no log file at {text!r}: give a file, a folder, a glob, or - for standard input"
         )
-    return sorted((entry for entry in found if not entry.is_dir()), key=_natural)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(str(path))]
+    return sorted((entry for entry in found if not entry.is_dir()), key=lambda entry: natural(str(entry)))
 
 
 def _rotation(name: str) -> tuple[str, tuple[int, Any]]:

@@ -8,7 +8,6 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -69,11 +68,7 @@ async def scan_async(
     """
     given = make_options(options, config=Path(config) if config is not None else None)
     folder = open_folder(out) if out is not None else None
-    with ExitStack() as stack:
-        cluster = (
-            stack.enter_context(await asyncio.to_thread(Cluster, client)) if client is not None else None
-        )
-        return await _scan(_targets(domains), folder, given, _Show(progress, plan_only), cluster=cluster)
+    return await _scan(_targets(domains), folder, given, _Show(progress, plan_only), client)
 
 
 def scan(
@@ -208,10 +203,9 @@ def scan(
         },
         config=Path(config) if config is not None else None,
     )
-    cluster = Cluster(client) if client is not None else None
     show = _Show(progress, plan_only)
     try:
-        return run_sync(_scan(targets, folder, options, show, holder=holder, cluster=cluster))
+        return run_sync(_scan(targets, folder, options, show, client, holder))
     except KeyboardInterrupt:
         if not holder:
             raise
@@ -219,9 +213,6 @@ def scan(
         where = f"; the same call with out={folder.address!r} resumes" if folder is not None else ""
         message = f"interrupted after {done:,} of {len(targets):,} domains{where}"
         raise ScanInterrupted(holder[0], message) from None
-    finally:
-        if cluster is not None:
-            cluster.close()
 
 
 def _targets(domains: Domains) -> list[Target]:
@@ -257,9 +248,24 @@ async def _scan(
     out: Folder | None,
     options: Options,
     show: _Show,
-    *,
+    client: Any = None,
     holder: list[Snapshot] | None = None,
-    cluster: Cluster | None = None,
+) -> Snapshot:
+    cluster = await asyncio.to_thread(Cluster, client) if client is not None else None
+    try:
+        return await _scan_with(cluster, targets, out, options, show, holder)
+    finally:
+        if cluster is not None:
+            await asyncio.to_thread(cluster.close)
+
+
+async def _scan_with(
+    cluster: Cluster | None,
+    targets: list[Target],
+    out: Folder | None,
+    options: Options,
+    show: _Show,
+    holder: list[Snapshot] | None,
 ) -> Snapshot:
     _check(options)
     raise_limit()
@@ -275,10 +281,12 @@ async def _scan(
             check = await resolver.check(names)
             await check_responder(options)
             circumstances = describe_circumstances(options, resolver.server, check)
-            writer = _begin(out, identity, targets, options, roots, circumstances)
-            crew = None
+            manifest = make_manifest(identity, targets, options, roots, circumstances)
+            writer, crew = SnapshotWriter(out, manifest, roots.pem), None
+            note_run(writer.manifest, circumstances, resumed=writer.resumed)
         else:
-            writer, crew = await _gather(cluster, out, identity, targets, options, roots)
+            writer = SnapshotWriter(out, make_manifest(identity, targets, options, roots, {}), roots.pem)
+            crew = await _gather(cluster, writer, names, options)
             announce(cluster.dashboard)
         engine = Engine(
             options, resolver, writer, roots, progress=show.progress, announce=announce, cluster=crew
@@ -297,32 +305,11 @@ async def _scan(
             raise
 
 
-def _begin(
-    out: Folder | None,
-    identity: Mapping[str, Any],
-    targets: Sequence[Target],
-    options: Options,
-    roots: Roots,
-    circumstances: Mapping[str, Any],
-) -> SnapshotWriter:
-    """Begin a snapshot, or go on with one, and note this run in its manifest."""
-    writer = SnapshotWriter(out, make_manifest(identity, targets, options, roots, circumstances), roots.pem)
-    note_run(writer.manifest, circumstances, resumed=writer.resumed)
-    return writer
-
-
 async def _gather(
-    cluster: Cluster,
-    out: Folder | None,
-    identity: Mapping[str, Any],
-    targets: Sequence[Target],
-    options: Options,
-    roots: Roots,
-) -> tuple[SnapshotWriter, ClusterCrew]:
-    """Begin a snapshot, or go on with one, that the workers of a cluster write to."""
-    writer = SnapshotWriter(out, make_manifest(identity, targets, options, roots, {}), roots.pem)
+    cluster: Cluster, writer: SnapshotWriter, names: Sequence[str], options: Options
+) -> ClusterCrew:
+    """Bring the workers of a cluster together that are to write to a snapshot, and note this run in its manifest."""
     try:
-        names = [target.domain for target in targets[:3] if not target.problem]
         posts = await ask_posts(cluster, options, names, writer.folder)
     except BaseException:
         writer.abandon()
@@ -332,7 +319,7 @@ async def _gather(
         writer.manifest.update(circumstances)
     note_run(writer.manifest, circumstances, resumed=writer.resumed)
     writer.write_manifest()
-    return writer, ClusterCrew(cluster, options, writer, posts)
+    return ClusterCrew(cluster, options, writer, posts)
 
 
 async def _places(options: Options, cluster: Cluster | None) -> list[Vantage]:

@@ -19,10 +19,10 @@ from rtls_analysis.frames import Cluster, ClusterProblem
 from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.manifest import describe_circumstances
 from rtls_analysis.scanner.options import Options, ScanProblem
-from rtls_analysis.scanner.orders import QUESTIONS, NotWanted, Order, Post, check_post, look_around, run_order
+from rtls_analysis.scanner.orders import NotWanted, Order, Post, check_post, look_around, run_order
 from rtls_analysis.scanner.resolver import ResolverProblem
 from rtls_analysis.scanner.vantages import EACH
-from rtls_analysis.scanner.worker import Domains, Hosts, Progress, Share, Work
+from rtls_analysis.scanner.worker import Domains, Hosts, Progress, Share, Work, questions_each
 from rtls_analysis.storage import Folder, leases
 from rtls_analysis.store import WORK, SnapshotWriter
 
@@ -153,7 +153,7 @@ class ClusterCrew:
             replace(post.options, concurrency=_concurrency(number, work, self._options.concurrency)),
             post.check.trusted,
             post.reaches_out,
-            max(QUESTIONS // of_resolver, 40),
+            questions_each(of_resolver),
             post.vantage.name if self._options.vantage == EACH else None,
             self._topic,
             number,

@@ -8,8 +8,8 @@ import datetime as dt
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from rtls_analysis.scanner.cluster import ClusterCrew
 from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.introduction import check_introduction
 from rtls_analysis.scanner.options import Options
-from rtls_analysis.scanner.plan import Plan, Planner, expected, plan_text
+from rtls_analysis.scanner.plan import LeftAlone, NoPolicy, Plan, Planner, expected, plan_text
 from rtls_analysis.scanner.probe import ProbeTarget, not_contacted
 from rtls_analysis.scanner.resolver import Resolver
 from rtls_analysis.scanner.shares import Part, split, within_reach
@@ -31,6 +31,7 @@ from rtls_analysis.scanner.worker import (
     Begin,
     Domains,
     Done,
+    Held,
     Hosts,
     Messages,
     Progress,
@@ -38,8 +39,9 @@ from rtls_analysis.scanner.worker import (
     Trouble,
     Work,
     Worker,
-    last_visits,
+    held_of,
     of_late,
+    questions_each,
     write_message,
 )
 from rtls_analysis.standards.certificates import Roots
@@ -52,18 +54,8 @@ Row = dict[str, Any]
 WORTH_WORKERS = 2000
 """Domains from which on worker processes are worth their start."""
 
-_QUESTIONS = 180
 _LAST_SECONDS = 20.0  # that a worker has to put its things in order
 _FOLD_SECONDS = 20.0  # between two looks for journals that are full
-
-
-@dataclass(slots=True)
-class _Held:
-    """What was done from a vantage by earlier runs of the same scan."""
-
-    probed: set[tuple[str, str]] = field(default_factory=set)
-    fetched: set[str] = field(default_factory=set)
-    visits: dict[tuple[str, str], Row] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -72,7 +64,7 @@ class _View:
 
     vantage: str | None
     seats: Sequence[int]  # of those who do it, in their crew
-    held: _Held
+    held: Held
     plan: Plan
 
 
@@ -128,26 +120,9 @@ class Engine:
             await self._look_up(crew, todo)
             views = self._plan(crew)
             if any(not job.own for view in views for job in view.plan.jobs):
-                await self._check_introduction(crew)
+                await self._check_introduction()
             if not plan_only:
                 await self._contact(crew, views)
-
-    def _load(self, vantage: str | None) -> _Held:
-        """Give what is on record of a vantage, or of all where that is None."""
-        held = _Held()
-        if not self.writer.resumed:
-            return held
-
-        def rows(table: str, names: Sequence[str]) -> Iterator[Row]:
-            found = self.writer.stored(table, [*names, "vantage"])
-            return (row for row in found if vantage is None or row["vantage"] == vantage)
-
-        held.fetched.update(row["domain"] for row in rows(POLICIES, ["domain"]))
-        held.probed.update(
-            (row["mx_host"], row["address"]) for row in rows("sessions", ["mx_host", "address"])
-        )
-        held.visits = last_visits(self.writer.stored, held.probed, vantage)
-        return held
 
     @contextlib.asynccontextmanager
     async def _crew(self, domains: int) -> AsyncIterator[Crew]:
@@ -245,7 +220,7 @@ class Engine:
             for row in self.writer.stored(LOOKUPS)
             if row.get("policy_host")
         )
-        held = self._load(vantage)
+        held = held_of(self.writer.stored, vantage) if self.writer.resumed else Held()
         plan = Planner(self.options, families).make(
             self.writer.stored("hosts", columns), found, probed=held.probed, fetched=held.fetched
         )
@@ -255,19 +230,23 @@ class Engine:
                 "this machine has no route to the Internet, over IPv4 or IPv6; once it has, run the same scan "
                 "again: what was done is kept"
             )
-        judge = Judge(self.options.rules, self.roots, _none_held)
-        for left in plan.left_alone:
-            row = not_contacted(left.target, left.outcome, left.detail, vantage=name)
-            self.writer.append("sessions", {**row, **judge.session(row, left.target.host_row)})
-        for no_policy in plan.no_policy:
-            row = {"domain": no_policy.domain, "sts_policy": no_policy.state, "sts_detail": no_policy.detail}
-            self.writer.append(POLICIES, {**row, "vantage": name})
+        self._leave(plan.left_alone, plan.no_policy, name)
         return _View(vantage, seats, held, plan)
 
-    async def _check_introduction(self, crew: Crew) -> None:
+    def _leave(self, alone: Iterable[LeftAlone], no_policy: Iterable[NoPolicy], vantage: str | None) -> None:
+        """Put on record what is not contacted from a vantage, and why."""
+        judge = Judge(self.options.rules, self.roots, _none_held)
+        for left in alone:
+            row = not_contacted(left.target, left.outcome, left.detail, vantage=vantage)
+            self.writer.append("sessions", {**row, **judge.session(row, left.target.host_row)})
+        for policy in no_policy:
+            row = {"domain": policy.domain, "sts_policy": policy.state, "sts_detail": policy.detail}
+            self.writer.append(POLICIES, {**row, "vantage": vantage})
+
+    async def _check_introduction(self) -> None:
         """Warn where strangers would find something wrong with the way we introduce ourselves."""
-        if isinstance(crew, ClusterCrew):
-            warnings = await crew.check_introductions()
+        if self.cluster is not None:
+            warnings = await self.cluster.check_introductions()
         else:
             warnings = await check_introduction(self.options, self.resolver)
         self.writer.manifest["vantage"]["warnings"] = warnings
@@ -288,7 +267,7 @@ class Engine:
             async for _progress in self._shown(crew, shares, label, "server", jobs):
                 pass
 
-    def _rounds(self, crew: Crew, views: Sequence[_View]) -> Iterator[list[tuple[Part, _Held]]]:
+    def _rounds(self, crew: Crew, views: Sequence[_View]) -> Iterator[list[tuple[Part, Held]]]:
         """Give the shares of the crew: at once, or from each vantage what others contact in other rounds.
 
         What is paced together is contacted from one vantage at a time, so that the manners hold over all of them.
@@ -305,7 +284,7 @@ class Engine:
         everything = [job for view in views for job in view.plan.jobs]
         blocks = split(everything, len(views), manners, too_large=len(everything))
         for turn in range(len(views)):
-            shares: list[tuple[Part, _Held]] = [(Part(), _Held()) for _ in range(crew.size)]
+            shares: list[tuple[Part, Held]] = [(Part(), Held()) for _ in range(crew.size)]
             for number, view in enumerate(views):
                 block = blocks[(number + turn) % len(views)]
                 jobs = [job for job in block.jobs if whose[id(job)] == number]
@@ -322,24 +301,23 @@ class Engine:
 
     def _leave_out_of_reach(self, crew: Crew, parts: Sequence[Part]) -> None:
         """Put on record what lies in a family that those who were to contact it lack, though others have it."""
-        judge = Judge(self.options.rules, self.roots, _none_held)
         for seat, (part, reach) in enumerate(zip(parts, self._reach(crew, range(crew.size)), strict=True)):
             if all(reach):
                 continue
             place, jobs = crew.vantages[seat], part.jobs
             part.jobs = []
+            alone: list[LeftAlone] = []
+            no_policy: list[NoPolicy] = []
             for job in jobs:
                 if (reached := within_reach(job, reach)) is not None:
                     part.jobs.append(reached)
                 elif isinstance(job.payload, ProbeTarget):
                     why = f"no {'IPv6' if ':' in job.address else 'IPv4'} at {place}"
-                    outcome = SessionOutcome.FAMILY_UNAVAILABLE
-                    row = not_contacted(job.payload, outcome, why, vantage=place)
-                    self.writer.append("sessions", {**row, **judge.session(row, job.payload.host_row)})
+                    alone.append(LeftAlone(job.payload, SessionOutcome.FAMILY_UNAVAILABLE, why))
                 else:
                     why = f"no way to the policy host's address family from {place}"
-                    row = {"domain": job.payload.domain, "sts_policy": StsPolicyState.NOT_TESTED}
-                    self.writer.append(POLICIES, {**row, "sts_detail": why, "vantage": place})
+                    no_policy.append(NoPolicy(job.payload.domain, StsPolicyState.NOT_TESTED, why))
+            self._leave(alone, no_policy, place)
 
     # -- verdicts --------------------------------------------------------------------------------------------
 
@@ -359,7 +337,7 @@ class Engine:
         """Judge what was seen from a vantage, or from all of them together."""
         sessions: dict[str, list[Row]] = {}
         for row in self.writer.stored("sessions", _SESSION_COLUMNS):
-            if vantage in (None, row["vantage"]):
+            if vantage in (None, row.get("vantage")):
                 sessions.setdefault(row["mx_host"], []).append(_lean(row))
         policies = {
             row["domain"]: row
@@ -457,7 +435,7 @@ def _place(
 ) -> str | None:
     """Name the vantage from which everything about a domain was seen; None where it was not one alone."""
     names = [line["mx_host"] for line in mx]
-    places = {lookup.get("vantage"), domain.get("vantage"), *(hosts[name]["vantage"] for name in names)}
+    places = {lookup.get("vantage"), domain.get("vantage"), *(hosts[name].get("vantage") for name in names)}
     places.update(session["vantage"] for name in names for session in sessions.get(name, ()))
     return places.pop() if len(places) == 1 else None
 
@@ -537,7 +515,7 @@ class _Crew:
                 f"w{number}",
                 resolver.trusted,
                 resolver.reaches_out,
-                max(_QUESTIONS // size, 40),  # to one resolver, whose socket holds so many
+                questions_each(size),
             )
             for number in range(1, size + 1)
         ]

@@ -28,9 +28,6 @@ from rtls_analysis.standards.certificates import Roots
 from rtls_analysis.storage import Folder, Lease
 from rtls_analysis.store import ROOTS, Journals, stored_rows
 
-QUESTIONS = 180
-"""On their way to a resolver at the same time: its socket holds so many."""
-
 
 @dataclass(frozen=True, slots=True)
 class Post:

@@ -15,7 +15,7 @@ import pickle
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -37,6 +37,14 @@ from rtls_analysis.store import LOOKUPS, POLICIES, ROOTS, VISITS, Journals
 
 LOOKUPS_AT_ONCE = 300  # domains or hosts whose questions are on their way; the resolver bounds the questions
 PROGRESS_SECONDS = 0.25
+
+
+def questions_each(count: int) -> int:
+    """Give the questions that each of so many workers may have on their way to the same resolver.
+
+    The socket of a resolver on this machine holds 180 or so.
+    """
+    return max(180 // count, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +213,32 @@ def of_late(stored: Stored, manners: Manners) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["ended_at"])
 
 
-def last_visits(
-    stored: Stored, probed: Container[tuple[str, str]], vantage: str | None = None
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Give the last visit on record of each (MX host, address) that a server pushed back and that is not `probed`."""
-    visits: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in stored(VISITS, None):
+@dataclass(slots=True)
+class Held:
+    """What is on record of contacts: pairs probed, domains whose policy was fetched, visits that were pushed back."""
+
+    probed: set[tuple[str, str]] = field(default_factory=set)
+    fetched: set[str] = field(default_factory=set)
+    visits: dict[tuple[str, str], dict[str, Any]] = field(
+        default_factory=dict
+    )  # the last of each pair not probed
+
+
+def held_of(stored: Stored, vantage: str | None = None) -> Held:
+    """Give what is on record of the contacts made from a vantage, or from all of them."""
+
+    def rows(table: str, names: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+        found = stored(table, None if names is None else [*names, "vantage"])
+        return (row for row in found if vantage is None or row["vantage"] == vantage)
+
+    held = Held()
+    held.fetched.update(row["domain"] for row in rows(POLICIES, ["domain"]))
+    held.probed.update((row["mx_host"], row["address"]) for row in rows("sessions", ["mx_host", "address"]))
+    for row in rows(VISITS, None):
         pair = row["mx_host"], row["address"]
-        is_other = pair in probed or (vantage is not None and row["vantage"] != vantage)
-        if not is_other and row["attempts"] >= visits.get(pair, row)["attempts"]:
-            visits[pair] = row
-    return visits
+        if pair not in held.probed and row["attempts"] >= held.visits.get(pair, row)["attempts"]:
+            held.visits[pair] = row
+    return held
 
 
 def left_of(work: Work, stored: Stored, manners: Manners, vantage: str | None = None) -> Work:
@@ -239,23 +262,19 @@ def left_of(work: Work, stored: Stored, manners: Manners, vantage: str | None = 
         known = {row["mx_host"] for row in stored("hosts", ["mx_host"])}
         return Hosts([name for name in work.names if name not in known])
 
-    def here(table: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        rows = stored(table, [*names, "vantage"])
-        return (row for row in rows if vantage is None or row["vantage"] == vantage)
-
-    probed = {(row["mx_host"], row["address"]) for row in here("sessions", ["mx_host", "address"])}
-    fetched = {row["domain"] for row in here(POLICIES, ["domain"])}
+    held = held_of(stored, vantage)
     jobs = [
         job
         for job in work.jobs
         if (
-            (job.payload.mx_host, job.payload.address) not in probed
+            (job.payload.mx_host, job.payload.address) not in held.probed
             if isinstance(job.payload, ProbeTarget)
-            else job.payload.domain not in fetched
+            else job.payload.domain not in held.fetched
         )
     ]
-    visits = {**work.visits, **last_visits(stored, probed, vantage)}
-    return Share(jobs, visits, [*work.contacts, *of_late(stored, manners)], work.turns)
+    return Share(
+        jobs, {**work.visits, **held.visits}, [*work.contacts, *of_late(stored, manners)], work.turns
+    )
 
 
 async def all_or_none(work: Iterable[Awaitable[None]]) -> None:

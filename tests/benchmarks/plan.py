@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from rtls_analysis.scanner.addresses import families
 from rtls_analysis.scanner.engine import Engine
 from rtls_analysis.scanner.options import make_options
 from rtls_analysis.scanner.resolver import Resolver
@@ -85,7 +86,7 @@ def plan(folder: Path) -> None:
         progress=False,
         announce=lambda text: print(text),
     )
-    made = engine._plan(engine._load())
+    made = engine._view(None, [0], families(), "here").plan
     shares = split(made.jobs, 2, options.manners)
     took = time.monotonic() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
