@@ -347,8 +347,8 @@ class _Datagrams(asyncio.DatagramProtocol):
             self._transport.sendto(reply, addr)
 
 
-async def serve_dns(answerer: Answerer, address: str) -> tuple[int, Callable[[], None]]:
-    """Serve over UDP and TCP at one free port; gives it, and how to stop."""
+async def serve_dns(answerer: Answerer, address: str, port: int = 0) -> tuple[int, Callable[[], None]]:
+    """Serve over UDP and TCP at one port, without one at any that is free; gives it, and how to stop."""
     loop = asyncio.get_running_loop()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -362,11 +362,11 @@ async def serve_dns(answerer: Answerer, address: str) -> tuple[int, Callable[[],
         writer.close()
 
     for _ in range(50):
-        server = await asyncio.start_server(converse, address, 0)
-        port: int = server.sockets[0].getsockname()[1]
+        server = await asyncio.start_server(converse, address, port)
+        found: int = server.sockets[0].getsockname()[1]
         try:
             transport, _protocol = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(answerer), local_addr=(address, port)
+                lambda: _Datagrams(answerer), local_addr=(address, found)
             )
         except OSError:  # somebody has the UDP port
             server.close()
@@ -376,5 +376,5 @@ async def serve_dns(answerer: Answerer, address: str) -> tuple[int, Callable[[],
             server.close()
             transport.close()
 
-        return port, stop
+        return found, stop
     raise OSError(f"no port free for DNS on {address}")
