@@ -60,12 +60,24 @@ def split(
     own = [job for job in jobs if not (manners.own_addresses or not job.own)]
     largest = max(TOO_LARGE if too_large is None else too_large, -(-3 * len(jobs) // (2 * count)))
     parts = [Part() for _ in range(count)]
-    pieces = sorted(_pieces(paced, largest, min(count, manners.prefix_at_once)), key=len, reverse=True)
+    ways = min(
+        count, manners.prefix_at_once
+    )  # a network in no more pieces than it allows connections at once
+    pieces: list[list[Job]] = []
+    is_cut = False
+    for group in _connected(paced):
+        if ways > 1 and len(group) > largest:
+            pieces += _cut(group, min(ways, -(-len(group) // largest)))
+            is_cut = True
+        else:
+            pieces.append(group)
+    pieces.sort(key=len, reverse=True)
     for piece in pieces:
         missed = [sum(not _is_reached(job, families) for job in piece) for families in reach] or [0] * count
         fit = [part for part, misses in zip(parts, missed, strict=True) if misses == min(missed)]
         min(fit, key=lambda part: len(part.jobs)).jobs.extend(piece)
-    _take_turns(parts)
+    if is_cut:
+        _take_turns(parts)
     _level(parts, own)
     return parts
 
@@ -120,47 +132,37 @@ def _prefixes(job: Job) -> set[str]:
     return {prefix_of(address) for address in _addresses(job)}
 
 
-def _pieces(jobs: Sequence[Job], largest: int, ways: int) -> Iterator[list[Job]]:
-    """Give what must stay together: whole groups, and those that are too large in up to so many pieces.
+def _connected(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Give what is connected by providers and networks."""
+    groups = _Groups()
+    for job in jobs:
+        for prefix in _prefixes(job):
+            groups.join(f"provider {job.provider}", f"prefix {prefix}")
+    members: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        members[groups.of(f"provider {job.provider}")].append(job)
+    yield from members.values()
 
-    A network is in no more pieces than it allows connections at once, so that each piece may have one.
+
+def _cut(jobs: Sequence[Job], ways: int) -> Iterator[list[Job]]:
+    """Cut a group through networks: providers stay whole, and all that share an address.
+
+    Neighbours stay together as far as a piece has room, so that few networks are shared.
     """
     units = _Groups()  # a provider, and all that shares an address with it
     for job in jobs:
         for address in _addresses(job):
             units.join(f"provider {job.provider}", f"address {address}")
-    by_unit: dict[str, list[Job]] = defaultdict(list)
+    members: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        by_unit[units.of(f"provider {job.provider}")].append(job)
-    networks = {unit: {p for job in held for p in _prefixes(job)} for unit, held in by_unit.items()}
-    groups = _Groups()
+        members[units.of(f"provider {job.provider}")].append(job)
+    networks = {unit: {prefix for job in held for prefix in _prefixes(job)} for unit, held in members.items()}
+    neighbours: dict[str, list[str]] = defaultdict(list)
     for unit, prefixes in networks.items():
         for prefix in prefixes:
-            groups.join(f"unit {unit}", f"prefix {prefix}")
-    by_group: dict[str, list[str]] = defaultdict(list)
-    for unit in by_unit:
-        by_group[groups.of(f"unit {unit}")].append(unit)
-    for members in by_group.values():
-        size = sum(len(by_unit[unit]) for unit in members)
-        if ways < 2 or size <= largest or len(members) == 1:
-            yield [job for unit in members for job in by_unit[unit]]
-        else:
-            yield from _cut(members, by_unit, networks, min(ways, -(-size // largest)))
-
-
-def _cut(
-    members: Sequence[str],
-    by_unit: Mapping[str, Sequence[Job]],
-    networks: Mapping[str, set[str]],
-    ways: int,
-) -> Iterator[list[Job]]:
-    """Cut a group: neighbours stay together as far as a piece has room, so that few networks are shared."""
-    neighbours: dict[str, list[str]] = defaultdict(list)
-    for unit in members:
-        for prefix in networks[unit]:
             neighbours[prefix].append(unit)
-    left = dict.fromkeys(sorted(members, key=lambda unit: len(by_unit[unit]), reverse=True))
-    missing = sum(len(by_unit[unit]) for unit in members)
+    left = dict.fromkeys(sorted(members, key=lambda unit: len(members[unit]), reverse=True))
+    missing = len(jobs)
     for pieces_left in range(ways, 0, -1):
         room, piece = -(-missing // pieces_left), list[Job]()
         queue: deque[str] = deque()
@@ -169,7 +171,7 @@ def _cut(
             if unit not in left:
                 continue
             del left[unit]
-            piece.extend(by_unit[unit])
+            piece.extend(members[unit])
             for prefix in networks[unit]:
                 queue.extend(neighbours.pop(prefix, ()))
         missing -= len(piece)
