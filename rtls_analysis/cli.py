@@ -11,7 +11,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from rtls_analysis.store import Snapshot
 
 OK, UNREADABLE, USAGE, INTERRUPTED = 0, 1, 2, 130
 _SHOWN_BREACHES = 50
@@ -158,17 +161,20 @@ def _add_show(commands: Any) -> None:
     )
     show.add_argument("--domain", metavar="DOMAIN", help="print this domain's page instead")
     show.add_argument("--table", metavar="NAME", help="print this table as CSV instead (lists as JSON)")
+    _add_vantage(show)
     show.set_defaults(run=_show)
 
 
 def _add_compare(commands: Any) -> None:
     compare = commands.add_parser(
         "compare",
-        help="what two scans differ in",
-        description="Print which domains came and went between two scans, and what each gained and lost.",
+        help="what two scans differ in, or what the vantages of one see otherwise",
+        description="Print which domains came and went between two scans, and what each gained and lost. Of one scan "
+        "that was made with --vantage each: on how many servers its vantages agree, and why they differ on the others.",
     )
-    compare.add_argument("before", metavar="DIR", help="the earlier snapshot")
-    compare.add_argument("after", metavar="DIR", help="the later one")
+    compare.add_argument("before", metavar="DIR", help="the earlier snapshot, or that of several vantages")
+    compare.add_argument("after", metavar="DIR", nargs="?", help="the later one")
+    _add_vantage(compare)
     compare.add_argument(
         "-o", "--output", metavar="FILE", help="write the table too: .parquet, .csv or .jsonl"
     )
@@ -184,6 +190,14 @@ def _add_audit(commands: Any) -> None:
     )
     audit.add_argument("path", metavar="DIR", help="snapshot directory")
     audit.set_defaults(run=_audit)
+
+
+def _add_vantage(command: Any) -> None:
+    command.add_argument(
+        "--vantage",
+        metavar="NAME",
+        help="of a scan that was made with --vantage each: what this one saw",
+    )
 
 
 _INPUTS = "files, globs, folders, or addresses as s3://BUCKET/NAME"
@@ -287,6 +301,7 @@ def _add_what_if(commands: Any) -> None:
     )
     what_if.add_argument("--deliveries", required=True, metavar="FILE", help="table that rtls logs -o wrote")
     what_if.add_argument("--snapshot", required=True, metavar="DIR", help="scan of the recipient domains")
+    _add_vantage(what_if)
     what_if.add_argument(
         "--rule",
         default="requiretls",
@@ -307,6 +322,7 @@ def _add_report(commands: Any) -> None:
         description="Write one self-contained page: plots, the tables behind them, every rate with its interval.",
     )
     report.add_argument("--snapshot", metavar="DIR", help="scan")
+    _add_vantage(report)
     for name, maker in _REPORTED.items():
         report.add_argument(f"--{name.replace('_', '-')}", metavar="FILE", help=f"table that {maker} wrote")
     report.add_argument("-o", "--output", required=True, metavar="PAGE", help="file to write, as page.html")
@@ -444,12 +460,9 @@ def _scan(arguments: argparse.Namespace) -> int:
 
         print(plan_text(snapshot.manifest["plan"], concurrency=snapshot.manifest["concurrency"]))
     elif arguments.output is None:
-        places = [snapshot]
-        if snapshot.is_from_each:
-            places = [snapshot.from_vantage(name) for name in snapshot.vantages]
         for domain in dict.fromkeys(target.domain for target in targets):
-            for place in places:
-                print(rtls.DomainPage(place, domain))
+            for seen in snapshot.by_vantage():
+                print(rtls.DomainPage(seen, domain))
     elif not arguments.quiet:
         print(snapshot)
         print(f"\nStored in {arguments.output}; rtls show {arguments.output} prints it again.")
@@ -471,7 +484,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     if _is_table(arguments.path):
         return _show_table(arguments.path)
-    snapshot = rtls.open_snapshot(arguments.path)
+    snapshot = _open_snapshot(arguments.path, arguments.vantage)
     if arguments.table:
         from rtls_analysis.schema import write_csv
 
@@ -484,12 +497,35 @@ def _show(arguments: argparse.Namespace) -> int:
         from rtls_analysis.standards.names import NameProblem, to_ascii
 
         try:
-            print(rtls.DomainPage(snapshot, to_ascii(arguments.domain)))
+            pages = [rtls.DomainPage(seen, to_ascii(arguments.domain)) for seen in snapshot.by_vantage()]
+            print("\n".join(map(str, pages)))
         except (KeyError, NameProblem):
             raise rtls.StoreProblem(f"{arguments.path} has no domain {arguments.domain!r}") from None
     else:
         print(snapshot)
     return OK
+
+
+def _open_snapshot(path: str, vantage: str | None) -> Snapshot:
+    """Open a snapshot, or what one of its vantages saw."""
+    import rtls_analysis as rtls
+
+    snapshot = rtls.open_snapshot(path)
+    try:
+        return snapshot if vantage is None else snapshot.from_vantage(vantage)
+    except ValueError as error:
+        raise rtls.StoreProblem(f"{path}: {error}") from None
+
+
+def _open_one(path: str, vantage: str | None) -> Snapshot:
+    """Open a snapshot that tells each thing once."""
+    import rtls_analysis as rtls
+
+    snapshot = _open_snapshot(path, vantage)
+    if snapshot.is_from_each:
+        names = ", ".join(snapshot.vantages)
+        raise rtls.StoreProblem(f"{path} was seen from each of {names}: take one with --vantage NAME")
+    return snapshot
 
 
 def _is_table(path: str) -> bool:
@@ -542,10 +578,25 @@ def _show_table(path: str) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     import rtls_analysis as rtls
-    from rtls_analysis.analysis.snapshots import changes_text
+    from rtls_analysis.analysis.snapshots import changes_text, compare_vantages, sights_text
 
-    changes = rtls.compare(rtls.open_snapshot(arguments.before), rtls.open_snapshot(arguments.after))
-    print(changes_text(changes))
+    if arguments.after is None:
+        if arguments.vantage:
+            raise rtls.ScanProblem("--vantage goes with two scans: one is compared from all of its vantages")
+        try:
+            changes = compare_vantages(rtls.open_snapshot(arguments.before))
+        except ValueError as error:
+            raise rtls.StoreProblem(f"{arguments.before}: {error}") from None
+        print(sights_text(changes))
+    else:
+        paths = (arguments.before, arguments.after)
+        each = [
+            path for path in paths if rtls.open_snapshot(path).is_from_each
+        ]  # a scan from one place is whole
+        named = [arguments.vantage if path in each or not each else None for path in paths]
+        before, after = map(_open_one, paths, named)
+        changes = rtls.compare(before, after)
+        print(changes_text(changes))
     if arguments.output:
         from rtls_analysis.table_files import write_table
 
@@ -668,7 +719,7 @@ def _report(arguments: argparse.Namespace) -> int:
         raise rtls.ScanProblem("nothing to report on: give --snapshot DIR, or a table as --deliveries FILE")
     rtls.write_report(
         arguments.output,
-        snapshot=rtls.open_snapshot(arguments.snapshot) if arguments.snapshot else None,
+        snapshot=_open_one(arguments.snapshot, arguments.vantage) if arguments.snapshot else None,
         **{name: _read(path, name) for name, path in given.items()},
     )
     print(f"Written: {arguments.output}")
@@ -693,7 +744,7 @@ def _what_if(arguments: argparse.Namespace) -> int:
     from rtls_analysis.analysis.what_if_text import what_if_text
 
     deliveries = _read(arguments.deliveries, "deliveries")
-    frame = rtls.what_if(deliveries, rtls.open_snapshot(arguments.snapshot), rule=arguments.rule)
+    frame = rtls.what_if(deliveries, _open_one(arguments.snapshot, arguments.vantage), rule=arguments.rule)
     print(what_if_text(frame))
     if arguments.output:
         rtls.write_table(frame, arguments.output)

@@ -734,6 +734,10 @@ class Snapshot:
         frames["certificates"] = self.table("certificates", where={"sha256": sorted(shown)})
         return Snapshot(None, _manifest_of(self.manifest, name), self.roots_pem, frames)
 
+    def by_vantage(self) -> list[Snapshot]:
+        """Give this snapshot alone; of one where each vantage tells all of it, `from_vantage` of each of them."""
+        return [self.from_vantage(name) for name in self.vantages] if self.is_from_each else [self]
+
     def count(self, name: str) -> int:
         """Count the rows of a table, without reading them where they are on the disk."""
         if self._folder is None or name in self._frames:
@@ -861,13 +865,9 @@ class Snapshot:
             "" if state == "complete" else f" ({state or 'unfinished'})"
         )
 
-    def _by_vantage(self) -> list[Snapshot]:
-        """Give this snapshot, or where each vantage tells all of it one for each of them."""
-        return [self.from_vantage(name) for name in self.vantages] if self.is_from_each else [self]
-
     def __str__(self) -> str:
         if self.is_from_each:
-            return "\n\n\n".join(map(str, self._by_vantage()))
+            return "\n\n\n".join(map(str, self.by_vantage()))
         text = f"{self._headline()}\n\n{self.summary().to_string()}"
         obstacles = self.obstacles()
         if len(obstacles):
@@ -879,7 +879,7 @@ class Snapshot:
         import html
 
         if self.is_from_each:
-            return "".join(snapshot._repr_html_() for snapshot in self._by_vantage())
+            return "".join(snapshot._repr_html_() for snapshot in self.by_vantage())
         parts = [f"<p><b>{html.escape(self._headline())}</b></p>", self.summary().to_html()]
         obstacles = self.obstacles()
         if len(obstacles):

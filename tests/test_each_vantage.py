@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rtls_analysis as rtls
-from rtls_analysis import analysis, plots
+from rtls_analysis import analysis, cli, plots
 from rtls_analysis.pages import DomainPage
 from rtls_analysis.schema import SNAPSHOT_TABLES, TABLES
 from rtls_analysis.store import Snapshot, one_vantage
@@ -215,3 +216,88 @@ def test_tables_made_by_hand_tell_by_themselves() -> None:
     assert not made(
         [{"domain": "a.example", "vantage": "a"}, {"domain": "b.example", "vantage": "b"}]
     ).is_from_each
+
+
+# -- the command ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stored(each: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("each") / "scan"
+    each.save(folder)
+    return str(folder)
+
+
+Said = tuple[int, str, str]
+
+
+def command(capsys: pytest.CaptureFixture[str], *words: str) -> Said:
+    """Run `rtls` in this process: its exit code, and what it wrote to standard output and error."""
+    capsys.readouterr()
+    return cli.main(list(words)), *capsys.readouterr()
+
+
+def test_the_command_takes_one_vantage_of_them(
+    capsys: pytest.CaptureFixture[str], stored: str, each: Snapshot, scanned: Snapshot, tmp_path: Path
+) -> None:
+    """A page and a summary of each, or of the one that is named; another scan is compared with the one that is named."""
+    code, out, err = command(capsys, "show", stored)
+    assert (code, err) == (0, "")
+    assert (out.count("seen from blocked"), out.count("seen from free")) == (1, 1)
+    code, out, err = command(capsys, "show", stored, "--vantage", "free")
+    assert (code, out, err) == (0, f"{each.from_vantage('free')}\n", "")
+    pages = {name: str(DomainPage(each.from_vantage(name), "valid.test")) for name in ("blocked", "free")}
+    assert command(capsys, "show", stored, "--domain", "valid.test")[1] == "\n".join(pages.values()) + "\n"
+    one = command(capsys, "show", stored, "--domain", "valid.test", "--vantage", "free")
+    assert one[1] == pages["free"] + "\n"
+    text = command(capsys, "show", stored, "--table", "domains", "--vantage", "free")[1]
+    assert list(pd.read_csv(io.StringIO(text))["domain"]) == list(each.from_vantage("free").domains["domain"])
+
+    code, out, err = command(capsys, "compare", stored, str(scanned.path), "--vantage", "free")
+    assert (code, out, err) == (0, "Nothing differs.\n", "")
+    out_file = tmp_path / "page.html"
+    code, out, err = command(capsys, "report", "--snapshot", stored, "--vantage", "free", "-o", str(out_file))
+    assert (code, out, err) == (0, f"Written: {out_file}\n", "")
+
+
+def test_the_command_compares_the_vantages(
+    capsys: pytest.CaptureFixture[str], stored: str, each: Snapshot, tmp_path: Path
+) -> None:
+    """One scan from each is compared with itself: counts, and the servers on which they differ; the table too."""
+    table = analysis.compare_vantages(each)
+    differs = table[table["verdict"] == "differs"]
+    assert len(differs) > 10
+    code, out, err = command(capsys, "compare", stored, "-o", str(tmp_path / "sights.csv"))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    same = len(table) - len(differs)
+    assert lines[0] == f"blocked and free say the same of {same:,} of {len(table):,} servers"
+    first = differs[differs["reason"] == "blocked"].iloc[0]
+    assert f"  {first['mx_host']} [{first['address']}]: {first['detail']}" in lines
+    for reason, count in differs["reason"].value_counts().items():
+        assert f"{reason}: {count:,}" in lines
+    assert f"  ... and {(differs['reason'] == 'blocked').sum() - 10:,} more" in lines
+    assert len(pd.read_csv(tmp_path / "sights.csv")) == len(table)
+    again = command(capsys, "compare", stored, stored, "--vantage", "free")
+    assert again == (0, "Nothing differs.\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["compare", "{each}", "{each}"], "{each} was seen from each of blocked, free: take one with --vantage NAME"),
+        (["report", "--snapshot", "{each}", "-o", "page.html"], "{each} was seen from each of blocked, free: take"),
+        (["show", "{each}", "--vantage", "c"], "{each}: no vantage 'c' in this snapshot; there are blocked, free"),
+        (["compare", "{one}", "{one}", "--vantage", "c"], "{one}: no vantage 'c' in this snapshot; there are probe.lab.test"),
+        (["compare", "{each}", "--vantage", "free"], "--vantage goes with two scans: one is compared from all of its"),
+        (["compare", "{one}"], "{one}: this snapshot has probe.lab.test, and tells of each server once; give a scan from"),
+    ],
+)  # fmt: skip
+def test_the_command_says_what_it_needs(
+    capsys: pytest.CaptureFixture[str], stored: str, scanned: Snapshot, words: list[str], line: str
+) -> None:
+    """One clear line where all vantages cannot be told at once, or there is no such one."""
+    code, out, err = command(capsys, *(word.format(each=stored, one=scanned.path) for word in words))
+    assert (code, out) == (2, "")
+    assert err.startswith("rtls: " + line.format(each=stored, one=scanned.path))
+    assert len(err.splitlines()) == 1

@@ -481,6 +481,25 @@ def _pairs(one: str, other: str, seen: dict[str, _Seen]) -> Iterator[tuple[Any, 
         )
 
 
+def sights_text(compared: pd.DataFrame, *, shown: int = 10) -> str:
+    """Write what `compare_vantages` gave for people: of each pair the counts by reason, and the first servers."""
+    if not len(compared):
+        return "No server was seen from two vantages."
+    lines = []
+    for (first, second), pair in compared.groupby(["first", "second"], sort=False):
+        differs = pair[pair["verdict"] == Sight.DIFFERS]
+        same = f"{len(pair) - len(differs):,} of {len(pair):,} servers"
+        lines.append(f"{first} and {second} say the same of {same}")
+        for reason, count in differs["reason"].value_counts().items():
+            rows = differs[differs["reason"] == reason]
+            lines.append(f"{reason}: {count:,}")
+            named = zip(rows["mx_host"], rows["address"], rows["detail"], strict=True)
+            lines += [f"  {host} [{address}]: {detail}" for host, address, detail in islice(named, shown)]
+            if count > shown:
+                lines.append(f"  ... and {count - shown:,} more")
+    return "\n".join(lines)
+
+
 def vantage_reasons(
     first: pd.DataFrame | Snapshot, second: Snapshot | None = None, *, confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
