@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -154,6 +154,11 @@ class Folder(ABC):
         """Where it lies on this machine; None elsewhere."""
         return None
 
+    @property
+    def is_private(self) -> bool:
+        """Whether no other process sees it."""
+        return False
+
     def __str__(self) -> str:
         return self.address
 
@@ -198,7 +203,7 @@ class LocalFolder(Folder):
     def write(self, name: str, data: bytes) -> None:
         """Write a file under a hidden name, sync it, and rename it."""
         path = self._path / name
-        hidden = self._path / _hidden(name)
+        hidden = self._path / hidden_name(name)
         try:
             with hidden.open("wb") as file:
                 file.write(data)
@@ -248,7 +253,7 @@ class LocalFolder(Folder):
         return (self._path / name).open("rb")
 
 
-def _hidden(name: str) -> str:
+def hidden_name(name: str) -> str:
     """Give a hidden name beside a file for what becomes of it: nobody else's, for two may write the same file."""
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}.{last}.{uuid.uuid4().hex}.tmp"
@@ -304,6 +309,11 @@ class RemoteFolder(Folder):
         """Its path, and its file system."""
         return self._at(""), self._fs
 
+    @property
+    def is_private(self) -> bool:
+        """Whether it lies in the memory of this process."""
+        return self._protocol == "memory"
+
     def exists(self, name: str = "") -> bool:
         """Whether there is such an object, or one below that name."""
         with self._trouble():
@@ -341,7 +351,7 @@ class RemoteFolder(Folder):
             if self._is_whole:
                 self._fs.pipe_file(self._at(name), data)
                 return
-            hidden = _hidden(name)
+            hidden = hidden_name(name)
             self._fs.makedirs(self._at(hidden).rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(self._at(hidden), data)
         self.move(hidden, name)
@@ -352,7 +362,7 @@ class RemoteFolder(Folder):
             if self._is_whole:
                 self._fs.put_file(str(local), self._at(name))
                 return
-            hidden = _hidden(name)
+            hidden = hidden_name(name)
             self._fs.makedirs(self._at(hidden).rpartition("/")[0], exist_ok=True)
             self._fs.put_file(str(local), self._at(hidden))
         self.move(hidden, name)
@@ -610,42 +620,48 @@ FLUSH_SECONDS = 1.0
 
 
 class Chunks:
-    """Files on a remote folder that grow, one after the other, as chunks: objects named ``NAME.000001``, and so on.
+    """Files on a remote folder that grow, kind beside kind, as chunks: objects named ``NAME.000001``, and so on.
 
     An object store cannot append. Data are held and put by a thread, so that `write` never waits for the network. A
-    file is begun only when the one before it is there as a whole.
+    file is begun only when the one of its kind before it is there as a whole. What is held at some moment is put kind
+    by kind: data that refer to others, which were added before them, are there only when those are.
 
     Parameters
     ----------
     folder
         Where to.
     next_name
-        Gives the name of the next file; called by the thread, once there is something to put there.
+        Gives the name of the next file of a kind; called by the thread, once there is something to put there.
+    order
+        Of the kinds that refer to one another, those first that others refer to; any other kind comes after them.
     """
 
-    def __init__(self, folder: Folder, next_name: Callable[[], str]) -> None:
+    def __init__(self, folder: Folder, next_name: Callable[[str], str], order: Sequence[str] = ()) -> None:
         self._folder, self._next_name = folder, next_name
-        self._held: list[list[bytes]] = [[]]  # of each file what is not there yet
-        self._name = ""
-        self._number = 0
+        self._rank = {kind: place for place, kind in enumerate(order)}
+        self._held: dict[str, list[bytes | None]] = {}  # what is not there yet; None where a file ends
+        self._names: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}  # of the chunk that is there last
         self._error: OSError | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what is held
+        self._putting = threading.Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rtls-chunks", daemon=True)
         self._thread.start()
 
-    def write(self, data: bytes) -> int:
+    def write(self, kind: str, data: bytes) -> None:
         """Add data; an `OSError` of an earlier put is raised here."""
         if self._error is not None:
             raise self._error
-        with self._lock:
-            self._held[-1].append(data)
-        return len(data)
+        self._hold(kind, data)
 
-    def begin(self) -> None:
-        """Let what comes now go to the next file."""
+    def begin(self, kind: str) -> None:
+        """Let what comes now go to the next file of that kind."""
+        self._hold(kind, None)
+
+    def _hold(self, kind: str, data: bytes | None) -> None:
         with self._lock:
-            self._held.append([])
+            self._held.setdefault(kind, []).append(data)
 
     def _run(self) -> None:
         while not self._ending.wait(FLUSH_SECONDS):
@@ -653,33 +669,57 @@ class Chunks:
 
     def _put(self) -> None:
         """Put what is held; what could not be put stays held, and goes to the same chunk when it can."""
-        while True:
+        with self._putting:
             with self._lock:
-                while not self._held[0] and len(self._held) > 1:
-                    del self._held[0]
-                    self._name = ""
-                data = list(self._held[0])
-            if not data:
-                return
+                counts = {kind: len(held) for kind, held in self._held.items()}
             try:
-                if not self._name:
-                    self._name, self._number = self._next_name(), 0
-                self._folder.write(f"{self._name}.{self._number + 1:06d}", b"".join(data))
+                for kind in sorted(counts, key=lambda kind: self._rank.get(kind, len(self._rank))):
+                    self._put_kind(kind, counts[kind])
             except OSError as error:
                 self._error = error
-                return
-            self._number += 1
-            self._error = None
+            else:
+                self._error = None
+
+    def _put_kind(self, kind: str, count: int) -> None:
+        """Put the oldest pieces of a kind, as many; each file's in one chunk."""
+        held = self._held[kind]
+        while count:
             with self._lock:
-                del self._held[0][: len(data)]
+                pieces = _to_the_end_of_a_file(held[:count])
+            if pieces:
+                if kind not in self._names:
+                    self._names[kind], self._numbers[kind] = self._next_name(kind), 0
+                number = self._numbers[kind] + 1
+                self._folder.write(f"{self._names[kind]}.{number:06d}", b"".join(pieces))
+                self._numbers[kind] = number
+            taken = len(pieces)
+            if taken < count:
+                self._names.pop(kind, None)
+                taken += 1
+            with self._lock:
+                del held[:taken]
+            count -= taken
+
+    def flush(self) -> None:
+        """Put what is held now, and wait until it is there."""
+        self._put()
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
         """Put the rest."""
         self._ending.set()
         self._thread.join()
-        self._put()
-        if self._error is not None:
-            raise self._error
+        self.flush()
+
+
+def _to_the_end_of_a_file(held: Iterable[bytes | None]) -> list[bytes]:
+    pieces: list[bytes] = []
+    for piece in held:
+        if piece is None:
+            break
+        pieces.append(piece)
+    return pieces
 
 
 def chunks_of(folder: Folder, name: str) -> Iterator[bytes]:

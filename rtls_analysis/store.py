@@ -21,10 +21,9 @@ import json
 import os
 import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,6 +57,8 @@ POLICIES = "policies"  # working table: what came of fetching the MTA-STS policy
 VISITS = "visits"  # working table: sessions that a server pushed back, to be visited again
 WORK = "_work"
 _ROWS_PER_PART = 10_000
+_REFERRED_TO_FIRST = (LOOKUPS, "hosts", "attempts", VISITS, "certificates")
+"""The order in which tables reach a remote folder: a server with a row in `sessions` is not contacted again."""
 _TABLES = {table.name: table for table in SNAPSHOT_TABLES}
 
 
@@ -105,42 +106,54 @@ class Journals:
 
     def __init__(self, folder: Folder | Path, writer: str = "main") -> None:
         self._folder, self.writer = open_folder(folder), writer
-        self._files: dict[str, io.FileIO | Chunks] = {}
-        self._rows: dict[str, int] = {}
+        self._files: dict[str, io.FileIO] = {}
+        self._chunks: Chunks | None = None
+        self._rows: Counter[str] = Counter()  # in the file that is written now
         self._numbers: dict[str, int] = {}
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
         """Add a row; on a local disk it has left this process when the call returns.
+
+        A row is never there without those before it that it refers to.
 
         Raises
         ------
         OSError
             It, or on a remote folder one before it, could not be written.
         """
-        if (file := self._files.get(table)) is None:
-            file = self._open(table)
-        try:
-            _write_all(file, _encode(row).encode() + b"\n")
-        except OSError:
-            if not isinstance(file, Chunks):  # a full disk: the line may be torn, nothing may follow it
-                with contextlib.suppress(OSError):
-                    self._files.pop(table).close()
-            raise
-        self._rows[table] += 1
-        if self._rows[table] >= _ROWS_PER_PART:
-            self._rows[table] = 0
-            if isinstance(file, Chunks):
-                file.begin()
-            else:
-                self._close(table)
+        line = _encode(row).encode() + b"\n"
+        if (path := self._folder.path) is None:
+            self._hold(table, line)
+        else:
+            self._write(path, table, line)
 
-    def _open(self, table: str) -> io.FileIO | Chunks:
+    def _hold(self, table: str, line: bytes) -> None:
+        if self._chunks is None:
+            self._chunks = Chunks(self._folder, self._next_name, _REFERRED_TO_FIRST)
+        self._chunks.write(table, line)
+        if self._is_full(table):
+            self._chunks.begin(table)
+
+    def _write(self, path: Path, table: str, line: bytes) -> None:
+        if (file := self._files.get(table)) is None:
+            file = self._files[table] = io.FileIO(path / self._next_name(table), "ab")
+        try:
+            _write_all(file, line)
+        except OSError:  # a full disk: the line may be torn, nothing may follow it
+            with contextlib.suppress(OSError):
+                self._files.pop(table).close()
+            self._rows[table] = 0
+            raise
+        if self._is_full(table):
+            self._close(table)
+
+    def _is_full(self, table: str) -> bool:
+        """Count a row, and tell whether the next one goes to the next file."""
+        self._rows[table] += 1
+        if self._rows[table] < _ROWS_PER_PART:
+            return False
         self._rows[table] = 0
-        next_name = partial(self._next_name, table)
-        path = self._folder.path
-        file = Chunks(self._folder, next_name) if path is None else io.FileIO(path / next_name(), "ab")
-        self._files[table] = file
-        return file
+        return True
 
     def _next_name(self, table: str) -> str:
         if table not in self._numbers:
@@ -151,18 +164,33 @@ class Journals:
         return f"{WORK}/{table}-{self.writer}-{self._numbers[table]:06d}.jsonl"
 
     def _close(self, table: str) -> None:
+        self._rows[table] = 0
         with contextlib.closing(self._files.pop(table)) as file:
-            if not isinstance(file, Chunks):
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
+
+    def flush(self) -> None:
+        """Put all rows where others read them; on a local disk they are there already.
+
+        Raises
+        ------
+        OSError
+            Some could not be written.
+        """
+        if self._chunks is not None:
+            self._chunks.flush()
 
     def close(self) -> None:
         """Put all rows on the disk and let go of the files."""
         with contextlib.ExitStack() as stack:  # all of them, whatever comes of one
             for table in self._files:
                 stack.callback(self._close, table)
+            if self._chunks is not None:
+                self._chunks.close()
+                self._chunks = None
+                self._rows.clear()
 
 
-def _write_all(file: io.FileIO | Chunks, data: bytes) -> None:
+def _write_all(file: io.FileIO, data: bytes) -> None:
     written = file.write(data)
     while written < len(data):
         written += file.write(data[written:])

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -534,9 +535,9 @@ def test_a_killed_holder_is_followed(s3: S3) -> None:
 # -- chunks --------------------------------------------------------------------------------------------------
 
 
-def names_of(name: str) -> Callable[[], str]:
+def names_of(name: str) -> Callable[[str], str]:
     numbers = iter(range(1, 1000))
-    return lambda: f"{name}-{next(numbers)}"
+    return lambda kind: f"{name}-{next(numbers)}"
 
 
 @pytest.fixture
@@ -559,10 +560,10 @@ def test_what_is_added_is_read(pieces: list[bytes | None], waits: set[int]) -> N
     files = [b""]
     for place, piece in enumerate(pieces):
         if piece is None:
-            chunks.begin()
+            chunks.begin("k")
             files.append(b"")
         else:
-            chunks.write(piece)
+            chunks.write("k", piece)
             files[-1] += piece
         if place in waits:
             time.sleep(0.06)
@@ -575,12 +576,12 @@ def test_what_is_added_is_read(pieces: list[bytes | None], waits: set[int]) -> N
 @pytest.mark.usefixtures("hasty")
 def test_rows_are_put_within_a_moment(folder: Folder) -> None:
     """A reader elsewhere sees them soon, without anything being closed."""
-    chunks = Chunks(folder, lambda: "a/f")
+    chunks = Chunks(folder, lambda kind: "a/f")
     folder.make("a")
-    chunks.write(b"1\n")
-    chunks.write(b"2\n")
+    chunks.write("k", b"1\n")
+    chunks.write("k", b"2\n")
     until(lambda: b"".join(chunks_of(folder, "a/f")) == b"1\n2\n")
-    chunks.write(b"3\n")
+    chunks.write("k", b"3\n")
     until(lambda: b"".join(chunks_of(folder, "a/f")) == b"1\n2\n3\n")
     chunks.close()
     assert len(folder.list("a")) == 2
@@ -599,15 +600,79 @@ def test_adding_never_waits(memory: RemoteFolder, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(memory, "write", slow)
     chunks = Chunks(memory, names_of("f"))
     for number in range(1000):
-        chunks.write(b"%d\n" % number)
+        chunks.write("k", b"%d\n" % number)
         if number % 400 == 399:
-            chunks.begin()
+            chunks.begin("k")
     assert order == []
     let_go.set()
     chunks.close()
     assert order == sorted(order)
     lines = b"".join(b"".join(chunks_of(memory, f"f-{number}")) for number in (1, 2, 3)).split()
     assert lines == [b"%d" % number for number in range(1000)]
+
+
+KINDS = ("told of first", "second", "refers to both", "no matter")
+
+
+@pytest.mark.usefixtures("hasty")
+@given(rounds=st.lists(st.sampled_from([*KINDS, "wait", "break", "begin"]), max_size=40))
+@settings(max_examples=40)
+def test_what_refers_to_others_is_there_after_them(rounds: list[str]) -> None:
+    """Whenever one looks, and whichever put fails, a piece is there only with all of earlier kinds before it."""
+    pytest.importorskip("fsspec")
+    folder = RemoteFolder(f"memory://tests/{uuid.uuid4().hex}")
+    write, failing = folder.write, [0]
+    added: dict[str, list[int]] = {kind: [] for kind in KINDS}
+
+    def look() -> dict[str, list[int]]:
+        return {
+            kind: [
+                int(line)
+                for number in range(1, 42)
+                for line in b"".join(chunks_of(folder, f"{kind}-{number}")).split()
+            ]
+            for kind in KINDS
+        }
+
+    def check() -> None:
+        seen = look()
+        for place, kind in enumerate(KINDS[:3]):
+            assert seen[kind] == added[kind][: len(seen[kind])]
+            last = max(seen[kind], default=-1)
+            for earlier in KINDS[:place]:
+                assert [n for n in added[earlier] if n < last] == [n for n in seen[earlier] if n < last]
+
+    def put(name: str, data: bytes) -> None:
+        if failing[0]:
+            failing[0] -= 1
+            raise OSError(errno.EIO, "not now")
+        write(name, data)
+        check()
+
+    folder.write = put  # type: ignore[method-assign]
+    numbers = Counter[str]()
+
+    def next_name(kind: str) -> str:
+        numbers[kind] += 1
+        return f"{kind}-{numbers[kind]}"
+
+    chunks = Chunks(folder, next_name, KINDS[:3])
+    for number, word in enumerate(rounds):
+        match word:
+            case "wait":
+                with contextlib.suppress(OSError):
+                    chunks.flush()
+            case "break":
+                failing[0] += 1
+            case "begin":
+                chunks.begin(KINDS[number % 4])
+            case kind:
+                with contextlib.suppress(OSError):
+                    chunks.write(kind, b"%d\n" % number)
+                    added[kind].append(number)
+    failing[0] = 0
+    chunks.close()
+    assert look() == added
 
 
 @pytest.mark.usefixtures("hasty")
@@ -622,17 +687,17 @@ def test_an_error_is_told_and_nothing_is_lost(memory: RemoteFolder, monkeypatch:
         write(name, data)
 
     monkeypatch.setattr(memory, "write", full)
-    chunks = Chunks(memory, lambda: "f")
-    chunks.write(b"1\n")
+    chunks = Chunks(memory, lambda kind: "f")
+    chunks.write("k", b"1\n")
     until(lambda: memory.exists("f.000001"))
     is_broken.set()
-    chunks.write(b"2\n")
+    chunks.write("k", b"2\n")
     until(lambda: len(tries) > 1)
     with pytest.raises(OSError, match="No space"):
-        chunks.write(b"lost\n")
+        chunks.write("k", b"lost\n")
     is_broken.clear()
     until(lambda: memory.exists("f.000002"))
-    chunks.write(b"3\n")
+    chunks.write("k", b"3\n")
     is_broken.set()
     with pytest.raises(OSError, match="No space"):
         chunks.close()
@@ -652,10 +717,10 @@ def test_rows_outlive_their_writer(s3: S3) -> None:
                 import time
                 from rtls_analysis import storage
                 storage.FLUSH_SECONDS = 0.1
-                chunks = storage.Chunks(storage.open_folder({folder.address!r}), lambda: {name!r})
+                chunks = storage.Chunks(storage.open_folder({folder.address!r}), lambda kind: {name!r})
                 number = 0
                 while True:
-                    chunks.write(b"%d\\n" % number)
+                    chunks.write("k", b"%d\\n" % number)
                     number += 1
                     time.sleep(0.001)
             """)

@@ -578,6 +578,40 @@ def test_an_error_is_raised_by_the_next_row(place: Folder, monkeypatch: pytest.M
     assert "mx0.example" in set(open_snapshot(place).sessions["mx_host"])
 
 
+@elsewhere
+@pytest.mark.parametrize("broken", ["attempts", "certificates"])
+def test_a_row_is_there_only_with_those_that_it_refers_to(
+    place: Folder, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has a session is not contacted again: it is put after the connections and certificates that belong to it."""
+    journals = store.Journals(place, "w")
+    write, tries = place.write, list[str]()
+
+    def put(name: str, data: bytes) -> None:
+        tries.append(name)
+        if f"/{broken}-" in name:
+            raise OSError(errno.EIO, "not now")
+        write(name, data)
+
+    rows = {
+        "sessions": session(0),
+        "certificates": certificate(),
+        "attempts": {"address": "192.0.2.1"},
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(place, "write", put)
+        for table, row in rows.items():
+            journals.append(table, row)
+        with pytest.raises(OSError, match="not now"):
+            journals.flush()
+    assert any(f"/{broken}-" in name for name in tries)
+    assert not any("/sessions-" in name for name in [*tries, *place.list("_work")])
+    journals.flush()
+    for table in rows:
+        assert len(list(store.stored_rows(place, table))) == 1
+    journals.close()
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["sessions", "hosts", LOOKUPS]), st.integers(1, 7)),
@@ -664,6 +698,10 @@ def test_the_command_takes_addresses(
     assert cli.main(["compare", str(tiny.path), place.address]) == 0
     assert cli.main(["report", "--snapshot", place.address, "-o", str(tmp_path / "report.html")]) == 0
     assert (tmp_path / "report.html").stat().st_size > 10_000
+    at_address = beside(place, "report.html")
+    assert cli.main(["report", "--snapshot", place.address, "-o", at_address]) == 0
+    parent, _slash, name = at_address.rpartition("/")
+    assert open_folder(parent).read(name).startswith(b"<!doctype html>")
     capsys.readouterr()
     assert cli.main(["show", beside(place, "none")]) == 2
     assert "is no snapshot: it has no manifest.json" in capsys.readouterr().err

@@ -293,7 +293,9 @@ async def _scan_with(
         )
         try:
             await engine.run(targets, plan_only=show.plan_only)
-            return _finish(writer, engine, "planned" if show.plan_only else "complete")
+            if show.plan_only:
+                return _finish(writer, engine, "planned")
+            return _finish(writer, engine, "complete", targets)
         except (ScanStopped, ResolverProblem, OSError) as problem:
             told = _in_a_line(problem, writer)
             told.snapshot = _keep(writer, engine, "stopped")
@@ -371,10 +373,21 @@ def _keep(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot | None
         writer.abandon()
 
 
-def _finish(writer: SnapshotWriter, engine: Engine, state: str) -> Snapshot:
-    """Write the judged tables of all that is done, and let go of the directory."""
+def _finish(writer: SnapshotWriter, engine: Engine, state: str, targets: Sequence[Target] = ()) -> Snapshot:
+    """Write the judged tables of all that is done, of these targets at least, and let go of the directory.
+
+    Raises
+    ------
+    ScanStopped
+        Not all of the targets are there: a file system that does not show what was written to it.
+    """
     writer.fold()
-    engine.judge()
+    judged, wanted = engine.judge(), len({target.domain for target in targets})
+    if judged < wanted:
+        raise ScanStopped(
+            f"{writer.folder} shows {judged:,} of {wanted:,} domains that are done; run the same scan again: what is "
+            "missing is done again"
+        )
     writer.manifest["state"] = state
     writer.manifest["ended_at"] = dt.datetime.now(dt.UTC).isoformat()
     writer.close()

@@ -137,7 +137,7 @@ class Engine:
         if count is None:
             count = (os.cpu_count() or 1) if domains >= WORTH_WORKERS else 1
         count = min(count, self.options.concurrency)
-        if count == 1:
+        if count == 1 or self.writer.folder.is_private:
             journals = self.writer.journals("w0")
             try:
                 yield _Here(Worker(self.options, journals, self.resolver, self.roots), self.options)
@@ -258,11 +258,12 @@ class Engine:
         total = sum(len(view.plan.jobs) for view in views)
         if not total:
             return
-        for number, parts in enumerate(self._rounds(crew, views)):
+        rounds = [parts for parts in self._rounds(crew, views) if any(part.jobs for part, _held in parts)]
+        for number, parts in enumerate(rounds):
             is_first = not (self.writer.resumed or number)
             contacts = [] if is_first else of_late(self.writer.stored, self.options.manners)
             shares = [Share(part.jobs, held.visits, contacts, part.turns) for part, held in parts]
-            label = "Contacting" if len(views) == 1 else f"Contacting, round {number + 1} of {len(views)}"
+            label = "Contacting" if len(rounds) == 1 else f"Contacting, round {number + 1} of {len(rounds)}"
             jobs = sum(len(share.jobs) for share in shares)
             async for _progress in self._shown(crew, shares, label, "server", jobs):
                 pass
@@ -321,20 +322,27 @@ class Engine:
 
     # -- verdicts --------------------------------------------------------------------------------------------
 
-    def judge(self) -> None:
-        """Judge every domain whose contacts are all done: the tables `domains` and `mx`, written anew."""
+    def judge(self) -> int:
+        """Judge every domain whose contacts are all done: the tables `domains` and `mx`, written anew.
+
+        Returns
+        -------
+        int
+            How many domains were judged; where each of several vantages tells of all of them, from each.
+        """
         hosts = {row["mx_host"]: row for row in self.writer.stored("hosts", _HOST_COLUMNS)}
         tables = self.writer.replacement("domains"), self.writer.replacement("mx")
         every = self.options.vantage == EACH
-        for vantage in [place["name"] for place in self.writer.manifest["vantages"]] if every else [None]:
-            self._judge_view(vantage, hosts, *tables)
+        places = [place["name"] for place in self.writer.manifest["vantages"]] if every else [None]
+        judged = [self._judge_view(place, hosts, *tables) for place in places]
         for table in tables:
             table.finish()
+        return min(judged)
 
     def _judge_view(
         self, vantage: str | None, hosts: Mapping[str, Row], domains: TableWriter, mx_table: TableWriter
-    ) -> None:
-        """Judge what was seen from a vantage, or from all of them together."""
+    ) -> int:
+        """Judge what was seen from a vantage, or from all of them together; gives how many domains."""
         sessions: dict[str, list[Row]] = {}
         for row in self.writer.stored("sessions", _SESSION_COLUMNS):
             if vantage in (None, row.get("vantage")):
@@ -345,15 +353,18 @@ class Engine:
             if vantage in (None, row.get("vantage"))
         }
         judge = Judge(self.options.rules, self.roots, self._certificates(hosts, sessions).__getitem__)
+        judged = 0
         for lookup in self.writer.stored(LOOKUPS):
             if not _is_done(lookup, hosts, sessions, policies):
                 continue
+            judged += 1
             domain, mx = _rows_of(lookup, hosts, policies)
             place = vantage or _place(lookup, domain, mx, hosts, sessions)
             result = judge.domain(domain, mx, hosts, sessions)
             domains.add({**domain, **result.domain, "vantage": place})
             for row, columns in zip(mx, result.mx, strict=True):
                 mx_table.add({**row, **columns, "vantage": place})
+        return judged
 
     def _certificates(
         self, hosts: Mapping[str, Row], sessions: Mapping[str, Sequence[Row]]

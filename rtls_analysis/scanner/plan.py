@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -207,7 +208,7 @@ def expected(plan: Plan, options: Options) -> dict[str, Any]:
     longest: list[Lane] = []
     for kind, name_of in kinds:
         counts = Counter(map(name_of, paced))
-        for name, count in counts.most_common(1):
+        for name, count in _most(counts, 1):
             spacing = getattr(manners, f"{kind}_spacing")
             at_once = getattr(manners, f"{kind}_at_once")
             seconds = max((count - 1) * spacing, count * _TYPICAL_SECONDS / max(at_once, 1))
@@ -224,11 +225,16 @@ def expected(plan: Plan, options: Options) -> dict[str, Any]:
         "left_alone": dict(Counter(str(left.outcome) for left in plan.left_alone)),
         "unpaced": len(plan.jobs) - len(paced),
         "providers": len(providers),
-        "most": dict(providers.most_common(_LISTED)),
+        "most": dict(_most(providers, _LISTED)),
         "expected_seconds": round(max([whole_run, *(lane.seconds for lane in longest)]), 1),
         "slowest": asdict(slowest) if slowest is not None else None,
         "whole_run_seconds": round(whole_run, 1),
     }
+
+
+def _most(counts: Counter[str], listed: int) -> list[tuple[str, int]]:
+    """Give the commonest, alike ones by their names: the same plan says the same, in whatever order answers came."""
+    return heapq.nsmallest(listed, counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def plan_text(summary: Mapping[str, Any], *, concurrency: int) -> str:

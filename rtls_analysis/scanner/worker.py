@@ -119,7 +119,7 @@ class Worker:
         self._contacts: Contacts | None = None
 
     async def do(self, work: Work) -> None:
-        """Do all of it; each part is stored when it is done.
+        """Do all of it; each part is stored when it is done, and all of them can be read when this returns.
 
         Raises
         ------
@@ -132,6 +132,7 @@ class Worker:
             await self._each(work.names, self._look_up_host)
         else:
             await self._contact(work)
+        await asyncio.to_thread(self._journals.flush)
 
     def progress(self) -> Progress:
         """Tell what was done since the last time."""
