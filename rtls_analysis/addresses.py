@@ -18,7 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rtls_analysis.storage import Folder, StoreProblem, as_os_error, file_system, is_address, open_folder
+from rtls_analysis.storage import (
+    Folder,
+    StoreProblem,
+    as_os_error,
+    file_system,
+    hidden_name,
+    is_address,
+    open_folder,
+)
 
 AHEAD_BYTES = 8 << 20  # read ahead, at once
 
@@ -227,12 +235,12 @@ def file_to_write(address: str | os.PathLike[str]) -> Iterator[tuple[Path, Folde
     if is_address(text):
         before, _slash, name = text.rpartition("/")
         folder = open_folder(before)
-        handle, hidden_name = tempfile.mkstemp(prefix="rtls-", suffix=f"-{name}")
+        handle, temporary = tempfile.mkstemp(prefix="rtls-", suffix=f"-{name}")
         os.close(handle)
-        hidden = Path(hidden_name)
+        hidden = Path(temporary)
     else:
         path = Path(text).expanduser()
-        folder, name, hidden = open_folder(path.parent), path.name, path.with_name(f".{path.name}.tmp")
+        folder, name, hidden = open_folder(path.parent), path.name, path.with_name(hidden_name(path.name))
     try:
         yield hidden, folder, name
     finally:

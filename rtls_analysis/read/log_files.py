@@ -94,7 +94,7 @@ def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
     Raises
     ------
     FileNotFoundError
-        A path names nothing, or a glob finds nothing.
+        A path names nothing, a glob finds nothing, or no file lies directly in a folder.
     StoreProblem
         An address cannot be used, or not be listed.
     """
@@ -113,7 +113,9 @@ def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
             sets["-", "-"] = [((0,), LogFile("-", stream=sys.stdin.buffer))]
             continue
         if is_address(text):
-            for remote in find_files(text):
+            if not (remotes := find_files(text)):
+                raise FileNotFoundError(_no_file(text))
+            for remote in remotes:
                 if remote.address not in seen:
                     seen.add(remote.address)
                     folder, _slash, name = remote.address.rpartition("/")
@@ -136,17 +138,21 @@ def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
 def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
-        return sorted(
-            (entry for entry in path.iterdir() if entry.is_file()), key=lambda entry: natural(str(entry))
-        )
-    if path.exists():
+        found = [entry for entry in path.iterdir() if entry.is_file()]
+    elif path.exists():
         return [path]
-    found = [Path(name) for name in glob.glob(str(path))] if glob.has_magic(text) else []  # noqa: PTH207
+    else:
+        names = glob.glob(str(path)) if glob.has_magic(text) else []  # noqa: PTH207
+        found = [entry for entry in map(Path, names) if not entry.is_dir()]
     if not found:
-        raise FileNotFoundError(
-            f"no log file at {text!r}: give a file, a folder, a glob, or - for standard input"
-        )
-    return sorted((entry for entry in found if not entry.is_dir()), key=lambda entry: natural(str(entry)))
+        raise FileNotFoundError(_no_file(text))
+    return sorted(found, key=lambda entry: natural(str(entry)))
+
+
+def _no_file(text: str) -> str:
+    return (
+        f"no log file at {text!r}: give a file, a folder that files lie in, a glob, or - for standard input"
+    )
 
 
 def _rotation(name: str) -> tuple[str, tuple[int, Any]]:

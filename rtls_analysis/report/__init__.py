@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
+from rtls_analysis.addresses import file_to_write
 from rtls_analysis.analysis.declared import fetched
 from rtls_analysis.frames import Frame
 from rtls_analysis.report.logs import log_headline, log_sections
@@ -40,7 +40,7 @@ def write_report(
     Parameters
     ----------
     path
-        The file, which appears whole or not at all.
+        The file, which appears whole or not at all; it may be at an address.
     snapshot
         A scan.
     deliveries, connections, bounces, tls_reports, hops
@@ -90,10 +90,9 @@ def write_report(
         sections += scan_sections(snapshot)
     sections += _mail_sections(given)
     page = render(title, lead, sections, [_ending(snapshot)])
-    target = Path(path)
-    hidden = target.with_name(f".{target.name}.tmp")
-    hidden.write_text(page, encoding="utf-8")
-    hidden.replace(target)
+    with file_to_write(path) as (hidden, folder, name):
+        hidden.write_text(page, encoding="utf-8")
+        folder.put(name, hidden)
 
 
 def _mail_sections(given: dict[str, Frame]) -> Iterator[Section]:

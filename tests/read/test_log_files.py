@@ -124,10 +124,23 @@ def test_named_twice(tmp_path: Path) -> None:
 
 def test_nothing_there(tmp_path: Path) -> None:
     """A path or glob that finds nothing is the caller's error, and the message says what would do."""
-    with pytest.raises(FileNotFoundError, match="give a file, a folder, a glob"):
+    with pytest.raises(FileNotFoundError, match="give a file, a folder that files lie in, a glob"):
         find_log_files(tmp_path / "none")
     with pytest.raises(FileNotFoundError):
         find_log_files(str(tmp_path / "*.log"))
+
+
+def test_a_folder_of_folders(tmp_path: Path) -> None:
+    """What lies deeper is not meant; a folder with nothing else is the caller's error too, wherever it is."""
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.pipe_file("/deep/host1/mail.log", b"")
+    (tmp_path / "host1").mkdir()
+    (tmp_path / "host1" / "mail.log").write_bytes(b"")
+    for folder in (str(tmp_path), "memory://deep"):
+        for text in (folder, f"{folder}/*"):
+            with pytest.raises(FileNotFoundError, match="a folder that files lie in"):
+                find_log_files(text)
+        assert names([f"{folder}/*/mail.log"]) == [["mail.log"]]
 
 
 @pytest.mark.parametrize("kind", PACKERS)
