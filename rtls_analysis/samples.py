@@ -130,6 +130,12 @@ SAMPLES: Mapping[str, Sample] = {
         Sample("tls-reports", "tls_reports: what senders report of two domains", "tls-reports", _tls_reports),
         Sample("received-2019", "hops: a message through a mailing list", "received-2019.eml", _hops),
         Sample("lab-series", "snapshots by date: the lab at three dates, in order", "lab-series", _series),
+        Sample(
+            "two-vantages",
+            "a snapshot: a Postfix seen from each of two places",
+            "two-vantages",
+            open_snapshot,
+        ),
         Sample("published-rates", "a table: rates that studies published", "published-rates.csv", _rates),
         Sample("retry-schedules", "a table: when senders tried again", "retry-schedules.csv", _schedules),
     )

@@ -28,7 +28,7 @@ def is_rtls(node: ast.AST) -> bool:
 
 
 def test_the_study_is_whole() -> None:
-    """The six notebooks of the study are there, in order."""
+    """The notebooks of the study are there, in order."""
     assert [path.stem for path in NOTEBOOKS] == [
         "01_first_scan",
         "02_deployment",
@@ -36,6 +36,7 @@ def test_the_study_is_whole() -> None:
         "04_my_logs",
         "05_what_if",
         "06_change_over_time",
+        "07_beyond_one_machine",
     ]
 
 

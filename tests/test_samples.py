@@ -138,3 +138,20 @@ def test_samples_travel_in_the_wheel(tmp_path: Path) -> None:
     where, names = json.loads(done.stdout)
     assert Path(where).is_relative_to(target)
     assert names == sorted(SAMPLES)
+
+
+def test_the_two_vantages_differ() -> None:
+    """Of the five hosts one is the same from both places, and the others differ for four reasons; its manners held."""
+    seen = load_sample("two-vantages")
+    assert seen.vantages == ["ams", "bos"]
+    reasons = rtls.analysis.vantage_reasons(seen)["numerator"].droplevel(["first", "second", "verdict"])
+    assert reasons.to_dict() == {
+        "": 1,
+        "unreachable": 1,
+        "blocked": 1,
+        "no_starttls": 1,
+        "requiretls_not_offered": 1,
+    }
+    assert rtls.audit(seen).empty
+    before, after = (rtls.judge(seen), seen)
+    pd.testing.assert_frame_equal(before.domains, after.domains)

@@ -84,6 +84,9 @@ def two_faced_world(folder: Path, names: tuple[str, ...] = ("ams", "bos")) -> It
         made = stack.enter_context(places(hub, names))
         for name, place in made.items():
             _started(stack, [*place.prefix, *_module("names", folder)], folder / f"{name}.out")
+        (far,) = (face.address for face in FACES if face.reason == "unreachable")
+        done = made[names[1]].run(["ip", "route", "add", "unreachable", f"{far}/32"])
+        assert done.returncode == 0, done.stderr
         yield TwoFacedWorld(folder, hub, made)
 
 
@@ -124,9 +127,6 @@ def _end(process: subprocess.Popen[str]) -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoFacedWorld]:
     with two_faced_world(tmp_path_factory.mktemp("two-faced")) as running:
-        (far,) = (face.address for face in FACES if face.reason == "unreachable")
-        done = running.places["bos"].run(["ip", "route", "add", "unreachable", f"{far}/32"])
-        assert done.returncode == 0, done.stderr
         yield running
 
 
@@ -232,10 +232,8 @@ with cluster(workers=2, **given["cluster"]) as running, running.client() as clie
 """
 
 
-@pytest.fixture(scope="module")
-def each(world: TwoFacedWorld, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """A scan by two workers, one in each namespace, the scheduler being where the servers are."""
-    out = tmp_path_factory.mktemp("each") / "scan"
+def scan_from_each(world: TwoFacedWorld, out: Path) -> Snapshot:
+    """Scan by two workers, one in each namespace, the scheduler being where the servers are."""
     own = [world.options(name) for name in world.places]
     given = {
         "domains": [face.domain for face in FACES],
@@ -274,6 +272,11 @@ def each(world: TwoFacedWorld, tmp_path_factory: pytest.TempPathFactory) -> Snap
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return rtls.open_snapshot(out)
+
+
+@pytest.fixture(scope="module")
+def each(world: TwoFacedWorld, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    return scan_from_each(world, tmp_path_factory.mktemp("each") / "scan")
 
 
 def test_one_scan_from_each_place_is_a_scan_from_both(
