@@ -354,7 +354,7 @@ class Cluster:
     Raises
     ------
     ClusterProblem
-        Dask is not installed, nobody answers there, no worker has joined, or the client is an asynchronous one.
+        Dask is not installed, nobody answers there, or the client is closed or an asynchronous one.
     """
 
     def __init__(self, client: Any) -> None:
@@ -375,6 +375,8 @@ class Cluster:
             raise ClusterProblem(
                 f"{type(client).__name__} is no Dask client; give a distributed.Client, or tcp://HOST:PORT"
             )
+        if client.status in ("closing", "closed"):
+            raise ClusterProblem("the Dask client is closed; connect another one")
         if client.asynchronous:
             raise ClusterProblem(
                 "the Dask client is an asynchronous one; give one made without asynchronous=True"

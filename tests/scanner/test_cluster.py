@@ -233,6 +233,10 @@ def test_what_the_caller_does_wrong(lab: Lab, dask: Running, tmp_path: Path) -> 
         rtls.ScanProblem, match=r"the worker tcp://\S+ does not see memory://scan; give a directory"
     ):
         rtls.scan(lab.domains[:2], "memory://scan", client=dask.address, **given)
+    with dask.client() as client:
+        pass
+    with pytest.raises(rtls.ClusterProblem, match="the Dask client is closed; connect another one"):
+        rtls.scan(lab.domains[:2], client=client, **given)
     with cluster(workers=0) as empty, pytest.raises(rtls.ClusterProblem, match="has no worker; start one"):
         rtls.scan(lab.domains[:2], client=empty.address, **given)
     code = (
