@@ -145,7 +145,7 @@ def test_the_two_vantages_differ() -> None:
     seen = load_sample("two-vantages")
     assert seen.vantages == ["ams", "bos"]
     reasons = rtls.analysis.vantage_reasons(seen)["numerator"].droplevel(["first", "second", "verdict"])
-    assert reasons.to_dict() == {
+    assert reasons[reasons > 0].to_dict() == {
         "": 1,
         "unreachable": 1,
         "blocked": 1,

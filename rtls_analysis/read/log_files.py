@@ -94,7 +94,7 @@ def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
     Raises
     ------
     FileNotFoundError
-        A path names nothing, a glob finds nothing, or no file lies directly in a folder.
+        A path names nothing, a glob finds nothing, or a folder holds folders only.
     StoreProblem
         An address cannot be used, or not be listed.
     """
@@ -138,7 +138,10 @@ def find_log_files(paths: LogPath | Iterable[LogPath]) -> list[list[LogFile]]:
 def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
-        found = [entry for entry in path.iterdir() if entry.is_file()]
+        entries = list(path.iterdir())
+        found = [entry for entry in entries if entry.is_file()]
+        if not entries:  # nothing was logged yet
+            return []
     elif path.exists():
         return [path]
     else:

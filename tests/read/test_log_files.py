@@ -141,6 +141,8 @@ def test_a_folder_of_folders(tmp_path: Path) -> None:
             with pytest.raises(FileNotFoundError, match="a folder that files lie in"):
                 find_log_files(text)
         assert names([f"{folder}/*/mail.log"]) == [["mail.log"]]
+    (tmp_path / "empty").mkdir()
+    assert find_log_files(tmp_path / "empty") == []  # nothing was logged yet
 
 
 @pytest.mark.parametrize("kind", PACKERS)
