@@ -590,9 +590,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(sights_text(changes))
     else:
         paths = (arguments.before, arguments.after)
-        each = [
-            path for path in paths if rtls.open_snapshot(path).is_from_each
-        ]  # a scan from one place is whole
+        # a scan from one place is taken whole
+        each = [path for path in paths if rtls.open_snapshot(path).is_from_each]
         named = [arguments.vantage if path in each or not each else None for path in paths]
         before, after = map(_open_one, paths, named)
         changes = rtls.compare(before, after)
