@@ -6,10 +6,10 @@ servers seen from several places are compared one by one too, and each differenc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import combinations, islice
+from itertools import chain, combinations, islice
 from typing import TYPE_CHECKING, Any
 
 from rtls_analysis.analysis.deployment import FEATURES, feature_table
@@ -417,8 +417,13 @@ def compare_vantages(first: Snapshot, second: Snapshot | None = None) -> pd.Data
     import pandas as pd
 
     seen = _seen(first, second)
-    rows = [row for one, other in combinations(seen, 2) for row in _pairs(one, other, seen)]
-    table = pd.DataFrame(rows, columns=list(_PAIR_COLUMNS)).astype(_PAIR_COLUMNS)
+    rows: dict[tuple[str, str], list[tuple[Any, ...]]] = {pair: [] for pair in combinations(seen, 2)}
+    for part in _in_parts(seen):
+        for (one, other), told in rows.items():
+            told += _pairs(one, other, part)
+    table = pd.DataFrame(chain.from_iterable(rows.values()), columns=list(_PAIR_COLUMNS)).astype(
+        _PAIR_COLUMNS
+    )
     table.attrs = {"vantages": list(seen)}
     return table
 
@@ -427,38 +432,60 @@ _PAIR_COLUMNS: dict[str, Any] = dict.fromkeys(
     ("mx_host", "address", "first", "second", "verdict", "reason", "at"), "str"
 ) | {"reasons": object, "first_outcome": "str", "second_outcome": "str", "detail": "str"}
 
+_AT_ONCE = 20_000  # servers: their whole dialogues as Python values are large
+
 _Seen = dict[tuple[str, str], tuple[Row, Row]]
 """By (MX host, address): the row of `sessions`, and the facts of it that are compared."""
 
 
-def _seen(first: Snapshot, second: Snapshot | None) -> dict[str, _Seen]:
-    """Give what each vantage saw, by its name."""
+def _seen(first: Snapshot, second: Snapshot | None) -> dict[str, pd.DataFrame]:
+    """Give the sessions from each vantage, by its name."""
     if second is not None:
         scans = [one_vantage(snapshot) for snapshot in (first, second)]
         names = [scan.vantages[0] if len(scan.vantages) == 1 else "" for scan in scans]
         if "" in names or names[0] == names[1]:
             names = ["first", "second"]
-        return dict(zip(names, (_of_vantage(scan, None) for scan in scans), strict=True))
+        return {
+            name: scan.table("sessions", columns=_COMPARED) for name, scan in zip(names, scans, strict=True)
+        }
     if not first.is_from_each:
         known = ", ".join(first.vantages) or "no vantage"
         raise ValueError(
             f"this snapshot has {known}, and tells of each server once; give a scan from another place too, or one "
             'that was made with vantage="each"'
         )
-    return {name: _of_vantage(first, name) for name in first.vantages}
+    return {
+        name: first.table("sessions", columns=_COMPARED, where={"vantage": name}) for name in first.vantages
+    }
 
 
-def _of_vantage(snapshot: Snapshot, name: str | None) -> _Seen:
-    where = None if name is None else {"vantage": name}
-    sessions = rows_of(SESSIONS, snapshot.table("sessions", columns=_COMPARED, where=where))
-    return {(row["mx_host"], row["address"]): (row, facts_of(row)) for row in sessions}
+def _in_parts(seen: Mapping[str, pd.DataFrame]) -> Iterator[dict[str, _Seen]]:
+    """Yield what each vantage saw of some servers, then of some more, in the order in which they come."""
+    import numpy as np
+    import pandas as pd
+
+    key = list(_SERVER)
+    servers = pd.concat([sessions[key] for sessions in seen.values()]).groupby(key, sort=False, dropna=False)
+    parts = servers.ngroup().to_numpy() // _AT_ONCE
+    ends = np.cumsum([len(sessions) for sessions in seen.values()])
+    for part in range(parts.max(initial=-1) + 1):
+        in_part = np.split(parts == part, ends[:-1])
+        yield {
+            name: {
+                (row["mx_host"], row["address"]): (row, facts_of(row))
+                for row in rows_of(SESSIONS, sessions[here])
+            }
+            for (name, sessions), here in zip(seen.items(), in_part, strict=True)
+        }
 
 
-def _pairs(one: str, other: str, seen: dict[str, _Seen]) -> Iterator[tuple[Any, ...]]:
-    """Compare two vantages server by server, in the order of the first."""
+def _pairs(one: str, other: str, seen: Mapping[str, _Seen]) -> Iterator[tuple[Any, ...]]:
+    """Compare two vantages server by server, in the order in which any vantage tells of them."""
     ours, theirs = seen[one], seen[other]
     nothing = (None, None)
-    for server in dict.fromkeys([*ours, *theirs]):
+    for server in dict.fromkeys(chain.from_iterable(seen.values())):
+        if server not in ours and server not in theirs:
+            continue
         (row, facts), (other_row, other_facts) = ours.get(server, nothing), theirs.get(server, nothing)
         found = differences(facts, other_facts) if facts != other_facts else {}
         reason = next(iter(found), None)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rtls_analysis as rtls
-from rtls_analysis.analysis import compare_vantages, vantage_reasons
+from rtls_analysis.analysis import compare_vantages, snapshots, vantage_reasons
 from rtls_analysis.analysis.sights import BOTH, FIRST, SECOND, Difference, differences, facts_of
 from rtls_analysis.outcomes import SessionOutcome
 from rtls_analysis.plots.vantages import vantage_reasons as plot_vantage_reasons
@@ -163,6 +163,21 @@ def test_two_scans_are_two_vantages() -> None:
     pd.testing.assert_frame_equal(
         compare_vantages(each), compare_vantages(each.from_vantage("ams"), each.from_vantage("bos"))
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_many_servers_are_compared_part_by_part(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many at a time, wherever one of them has nothing of a server: the table is the same, in the same order."""
+    each = from_each(
+        ams=seen(server(1), server(2), server(3)),
+        bos=seen(server(4), server(2, **ended("blocked")), server(1)),
+        cdg=seen(server(5), server(3), server(4)),
+    )
+    whole = compare_vantages(each)
+    assert len(whole) == 4 + 5 + 5
+    assert list(whole["address"][:4]) == [f"192.0.2.{number}" for number in (1, 2, 3, 4)]
+    monkeypatch.setattr(snapshots, "_AT_ONCE", at_once)
+    pd.testing.assert_frame_equal(compare_vantages(each), whole)
 
 
 def test_one_vantage_is_not_compared() -> None:
