@@ -20,6 +20,7 @@ from rtls_analysis.scanner.contacts import ScanStopped
 from rtls_analysis.scanner.manifest import describe_circumstances
 from rtls_analysis.scanner.options import Options, ScanProblem
 from rtls_analysis.scanner.orders import NotWanted, Order, Post, check_post, look_around, run_order
+from rtls_analysis.scanner.politeness import CLOCKS_AGREE
 from rtls_analysis.scanner.resolver import ResolverProblem
 from rtls_analysis.scanner.vantages import EACH
 from rtls_analysis.scanner.worker import Domains, Hosts, Progress, Share, Work, questions_each
@@ -342,7 +343,7 @@ async def ask_posts(
     Raises
     ------
     ScanProblem
-        A worker does not see the folder of the scan, or is of another version.
+        A worker does not see the folder of the scan, or has another time than others.
     ScanStopped, ResolverProblem
         One cannot scan from there.
     """
@@ -360,4 +361,22 @@ async def ask_posts(
                 f"the worker {worker} does not see {folder.address}; give a directory that all of them share, or an "
                 "address such as s3://BUCKET/NAME"
             )
+    await asyncio.to_thread(_check_clocks, cluster)
     return posts
+
+
+def _check_clocks(cluster: Cluster) -> None:
+    """Raise `ScanProblem` where the clocks of workers differ for sure by more than what turns can bear.
+
+    How long an answer was on its way is not known, so each clock is known within that time only.
+    """
+    began = time.time()
+    told = cluster.on_each(time.time)
+    ended = time.time()
+    ahead = max(told, key=lambda worker: told[worker])
+    behind = min(told, key=lambda worker: told[worker])
+    if (apart := told[ahead] - told[behind] - (ended - began)) > CLOCKS_AGREE:
+        raise ScanProblem(
+            f"the clock of the worker {ahead} is {apart:.1f} seconds ahead of that of {behind}; set them, by NTP for "
+            "instance: when each server was contacted is known by them, and by them workers take turns"
+        )

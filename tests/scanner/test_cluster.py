@@ -222,6 +222,25 @@ def test_every_target_from_each_vantage(
     assert rtls.audit(snapshot).empty
 
 
+AHEAD = """
+import time
+real = time.time
+time.time = lambda: real() + 3
+"""
+
+
+def test_clocks_that_differ(domains: list[str], slow: Options, tmp_path: Path) -> None:
+    """Who takes turns by the clock, and says by it when a server was contacted, has the time that others have."""
+    (tmp_path / "sitecustomize.py").write_text(AHEAD)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    line = r"the clock of the worker tcp://\S+ is [23]\.\d seconds ahead of that of tcp://\S+; set them"
+    with (
+        cluster(workers=2, environments=[{}, {"PYTHONPATH": path}]) as running,
+        pytest.raises(rtls.ScanProblem, match=line),
+    ):
+        rtls.scan(domains, tmp_path / "scan", client=running.address, **slow)
+
+
 def test_what_the_caller_does_wrong(lab: Lab, dask: Running, tmp_path: Path) -> None:
     """One clear line each."""
     given = {**lab.scan_options, "progress": False}
