@@ -520,7 +520,8 @@ def sights_text(compared: pd.DataFrame, *, shown: int = 10) -> str:
         for reason, count in differs["reason"].value_counts().items():
             rows = differs[differs["reason"] == reason]
             lines.append(f"{reason}: {count:,}")
-            named = zip(rows["mx_host"], rows["address"], rows["detail"], strict=True)
+            details = rows["detail"].str.replace("\n", " / ")  # replies of several lines
+            named = zip(rows["mx_host"], rows["address"], details, strict=True)
             lines += [f"  {host} [{address}]: {detail}" for host, address, detail in islice(named, shown)]
             if count > shown:
                 lines.append(f"  ... and {count - shown:,} more")

@@ -165,6 +165,23 @@ def test_two_scans_are_two_vantages() -> None:
     )
 
 
+def test_the_text_for_people() -> None:
+    """A line for each server, whatever its reply: the counts of each pair first."""
+    one = seen(server(1), server(2), server(3))
+    other = seen(
+        server(1), server(2, **ended("blocked", reply_code=554, reply_text="go\naway")), server(3, **NO_TLS)
+    )
+    text = snapshots.sights_text(compare_vantages(from_each(ams=one, bos=other)))
+    assert text.splitlines() == [
+        "ams and bos say the same of 1 of 3 servers",
+        "blocked: 1",
+        "  mx.example [192.0.2.2]: ams: completed; bos: blocked 554 go / away",
+        "no_starttls: 1",
+        "  mx.example [192.0.2.3]: ams: yes; bos: no",
+    ]
+    assert snapshots.sights_text(compare_vantages(seen(), seen())) == "No server was seen from two vantages."
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_many_servers_are_compared_part_by_part(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many at a time, wherever one of them has nothing of a server: the table is the same, in the same order."""
