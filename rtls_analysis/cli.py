@@ -460,8 +460,9 @@ def _scan(arguments: argparse.Namespace) -> int:
 
         print(plan_text(snapshot.manifest["plan"], concurrency=snapshot.manifest["concurrency"]))
     elif arguments.output is None:
+        views = snapshot.by_vantage()
         for domain in dict.fromkeys(target.domain for target in targets):
-            for seen in snapshot.by_vantage():
+            for seen in views:
                 print(rtls.DomainPage(seen, domain))
     elif not arguments.quiet:
         print(snapshot)
@@ -484,7 +485,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     if _is_table(arguments.path):
         return _show_table(arguments.path)
-    snapshot = _open_snapshot(arguments.path, arguments.vantage)
+    snapshot = _seen_from(arguments.vantage, rtls.open_snapshot(arguments.path))
     if arguments.table:
         from rtls_analysis.schema import write_csv
 
@@ -506,26 +507,27 @@ def _show(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _open_snapshot(path: str, vantage: str | None) -> Snapshot:
-    """Open a snapshot, or what one of its vantages saw."""
+def _seen_from(vantage: str | None, snapshot: Snapshot) -> Snapshot:
+    """Give a snapshot, or what one of its vantages saw."""
     import rtls_analysis as rtls
 
-    snapshot = rtls.open_snapshot(path)
     try:
         return snapshot if vantage is None else snapshot.from_vantage(vantage)
     except ValueError as error:
-        raise rtls.StoreProblem(f"{path}: {error}") from None
+        raise rtls.StoreProblem(f"{snapshot.address}: {error}") from None
 
 
-def _open_one(path: str, vantage: str | None) -> Snapshot:
-    """Open a snapshot that tells each thing once."""
+def _told_once(vantage: str | None, snapshot: Snapshot) -> Snapshot:
+    """Give a snapshot, or what one of its vantages saw, that tells each thing once."""
     import rtls_analysis as rtls
 
-    snapshot = _open_snapshot(path, vantage)
-    if snapshot.is_from_each:
-        names = ", ".join(snapshot.vantages)
-        raise rtls.StoreProblem(f"{path} was seen from each of {names}: take one with --vantage NAME")
-    return snapshot
+    seen = _seen_from(vantage, snapshot)
+    if seen.is_from_each:
+        names = ", ".join(seen.vantages)
+        raise rtls.StoreProblem(
+            f"{snapshot.address} was seen from each of {names}: take one with --vantage NAME"
+        )
+    return seen
 
 
 def _is_table(path: str) -> bool:
@@ -589,11 +591,11 @@ def _compare(arguments: argparse.Namespace) -> int:
             raise rtls.StoreProblem(f"{arguments.before}: {error}") from None
         print(sights_text(changes))
     else:
-        paths = (arguments.before, arguments.after)
-        # a scan from one place is taken whole
-        each = [path for path in paths if rtls.open_snapshot(path).is_from_each]
-        named = [arguments.vantage if path in each or not each else None for path in paths]
-        before, after = map(_open_one, paths, named)
+        scans = [rtls.open_snapshot(path) for path in (arguments.before, arguments.after)]
+        each = [scan.is_from_each for scan in scans]
+        # beside a scan from each vantage one from a single place is taken whole
+        named = [arguments.vantage if is_each or not any(each) else None for is_each in each]
+        before, after = map(_told_once, named, scans)
         changes = rtls.compare(before, after)
         print(changes_text(changes))
     if arguments.output:
@@ -718,7 +720,9 @@ def _report(arguments: argparse.Namespace) -> int:
         raise rtls.ScanProblem("nothing to report on: give --snapshot DIR, or a table as --deliveries FILE")
     rtls.write_report(
         arguments.output,
-        snapshot=_open_one(arguments.snapshot, arguments.vantage) if arguments.snapshot else None,
+        snapshot=_told_once(arguments.vantage, rtls.open_snapshot(arguments.snapshot))
+        if arguments.snapshot
+        else None,
         **{name: _read(path, name) for name, path in given.items()},
     )
     print(f"Written: {arguments.output}")
@@ -743,7 +747,8 @@ def _what_if(arguments: argparse.Namespace) -> int:
     from rtls_analysis.analysis.what_if_text import what_if_text
 
     deliveries = _read(arguments.deliveries, "deliveries")
-    frame = rtls.what_if(deliveries, _open_one(arguments.snapshot, arguments.vantage), rule=arguments.rule)
+    snapshot = _told_once(arguments.vantage, rtls.open_snapshot(arguments.snapshot))
+    frame = rtls.what_if(deliveries, snapshot, rule=arguments.rule)
     print(what_if_text(frame))
     if arguments.output:
         rtls.write_table(frame, arguments.output)

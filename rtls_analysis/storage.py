@@ -347,24 +347,21 @@ class RemoteFolder(Folder):
 
     def write(self, name: str, data: bytes) -> None:
         """Put an object, whole."""
-        with self._trouble():
-            if self._is_whole:
-                self._fs.pipe_file(self._at(name), data)
-                return
-            hidden = hidden_name(name)
-            self._fs.makedirs(self._at(hidden).rpartition("/")[0], exist_ok=True)
-            self._fs.pipe_file(self._at(hidden), data)
-        self.move(hidden, name)
+        self._whole(name, lambda path: self._fs.pipe_file(path, data))
 
     def put(self, name: str, local: Path) -> None:
         """Put a file of this machine, whole."""
+        self._whole(name, lambda path: self._fs.put_file(str(local), path))
+
+    def _whole(self, name: str, write: Callable[[str], object]) -> None:
+        """Have something written so that it appears whole: at once, or under a hidden name and moved."""
         with self._trouble():
             if self._is_whole:
-                self._fs.put_file(str(local), self._at(name))
+                write(self._at(name))
                 return
             hidden = hidden_name(name)
             self._fs.makedirs(self._at(hidden).rpartition("/")[0], exist_ok=True)
-            self._fs.put_file(str(local), self._at(hidden))
+            write(self._at(hidden))
         self.move(hidden, name)
 
     def create(self, name: str, data: bytes) -> bool:

@@ -138,10 +138,15 @@ def _connected(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     for job in jobs:
         for prefix in _prefixes(job):
             groups.join(f"provider {job.provider}", f"prefix {prefix}")
+    yield from _by_group(jobs, groups).values()
+
+
+def _by_group(jobs: Sequence[Job], groups: _Groups) -> dict[str, list[Job]]:
+    """Give the jobs of each group, by the group of their providers."""
     members: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         members[groups.of(f"provider {job.provider}")].append(job)
-    yield from members.values()
+    return members
 
 
 def _cut(jobs: Sequence[Job], ways: int) -> Iterator[list[Job]]:
@@ -153,9 +158,7 @@ def _cut(jobs: Sequence[Job], ways: int) -> Iterator[list[Job]]:
     for job in jobs:
         for address in _addresses(job):
             units.join(f"provider {job.provider}", f"address {address}")
-    members: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        members[units.of(f"provider {job.provider}")].append(job)
+    members = _by_group(jobs, units)
     networks = {unit: {prefix for job in held for prefix in _prefixes(job)} for unit, held in members.items()}
     neighbours: dict[str, list[str]] = defaultdict(list)
     for unit, prefixes in networks.items():
