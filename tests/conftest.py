@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 import rtls_analysis as rtls
 from rtls_analysis.lab import Lab
+from tests.s3 import S3, s3_server
 
 mpl.use("agg")
 
@@ -30,6 +31,13 @@ slow = [HealthCheck.too_slow]
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=slow)
 settings.register_profile("explore", deadline=None, suppress_health_check=slow)
 settings.load_profile("same")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    """An S3 server of this module's own."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

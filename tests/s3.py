@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 from urllib.request import urlopen
@@ -63,3 +65,15 @@ def s3_server(bucket: str = "bucket") -> Iterator[S3]:
             s3fs.S3FileSystem.clear_instance_cache()
     finally:
         server.stop()
+
+
+def fresh_address(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give an address where nothing is yet, on this ``disk``, in ``memory``, or on the ``s3`` server of a module."""
+    match kind:
+        case "memory":
+            pytest.importorskip("fsspec")
+            return f"memory://tests/{uuid.uuid4().hex}/scan"
+        case "s3":
+            server: S3 = request.getfixturevalue("s3")
+            return server.address(f"{uuid.uuid4().hex}/scan")
+    return str(tmp_path / "scan")

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -37,14 +37,7 @@ from rtls_analysis.storage import (
     open_folder,
     wait_for_leases,
 )
-from tests.s3 import S3, s3_server
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
-
+from tests.s3 import S3, fresh_address
 
 KINDS = ["disk", "memory", "s3", "moved"]
 """Of folders; "moved" is a file system where a file is put under a hidden name and moved."""
@@ -52,18 +45,10 @@ KINDS = ["disk", "memory", "s3", "moved"]
 
 @pytest.fixture(params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    name = uuid.uuid4().hex
-    match request.param:
-        case "memory":
-            pytest.importorskip("fsspec")
-            return open_folder(f"memory://tests/{name}")
-        case "s3":
-            server: S3 = request.getfixturevalue("s3")
-            return open_folder(server.address(name))
-        case "moved":
-            pytest.importorskip("fsspec")
-            return RemoteFolder(f"local://{tmp_path}/{name}")
-    return open_folder(tmp_path / name)
+    if request.param == "moved":
+        pytest.importorskip("fsspec")
+        return RemoteFolder(f"local://{tmp_path}/scan")
+    return open_folder(fresh_address(request.param, request, tmp_path))
 
 
 creates_in_one_step = pytest.mark.parametrize("folder", ["disk", "memory", "s3"], indirect=True)

@@ -12,7 +12,7 @@ import textwrap
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from rtls_analysis.outcomes import SessionOutcome
 from rtls_analysis.schema import CERTIFICATES, HOSTS, SESSIONS, SNAPSHOT_TABLES, to_frame
 from rtls_analysis.storage import Folder, open_folder
 from rtls_analysis.store import LOOKUPS, Snapshot, SnapshotWriter, StoreProblem, open_snapshot
-from tests.s3 import S3, s3_server
+from tests.s3 import fresh_address
 
 MANIFEST = {"scan": {"domains": 1, "seed": 0}, "state": "running"}
 
@@ -40,23 +40,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(storage, name, seconds)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
-
-
 @pytest.fixture(params=["disk", "memory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     """Where a snapshot may lie; nothing is there yet."""
-    match request.param:
-        case "memory":
-            pytest.importorskip("fsspec")
-            return open_folder(f"memory://tests/{uuid.uuid4().hex}/scan")
-        case "s3":
-            server: S3 = request.getfixturevalue("s3")
-            return open_folder(server.address(f"{uuid.uuid4().hex}/scan"))
-    return open_folder(tmp_path / "scan")
+    return open_folder(fresh_address(request.param, request, tmp_path))
 
 
 elsewhere = pytest.mark.parametrize("place", ["memory", "s3"], indirect=True)

@@ -30,16 +30,10 @@ from rtls_analysis.schema import BOUNCES, CONNECTIONS, DELIVERIES, HOPS, TLS_REP
 from rtls_analysis.table_files import read_table
 from tests.cluster import Running, cluster
 from tests.read.test_log_pieces import busy_log
-from tests.s3 import S3, s3_server
+from tests.s3 import S3
 
 DATA = Path(__file__).parents[2] / "data"
 UTC = {"timezone": "UTC", "year": 2026, "progress": False}
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -48,17 +48,25 @@ SLOW = {**PACED, "prefix_spacing": 0.001}
 """Manners under which a scan takes some seconds, for all is one network, so that it can be cut off on its way."""
 
 
+def of_many_kinds(lab: Lab, count: int) -> list[str]:
+    """The lab's first domains, of many kinds, and some that push back; those that take their time are left out."""
+    odd = ["unreachable.test", "busy.test", "greylist.test", "blocked.test", "closes-at-once.test"]
+    return [*(domain for domain in lab.domains[:count] if domain != "silent.test"), *odd]
+
+
+def with_manners(lab: Lab, manners: Options) -> Options:
+    """The options of a scan of the lab under manners that hold for it too."""
+    return {**lab.scan_options, "concurrency": 8, "manners": manners, "progress": False}
+
+
 @pytest.fixture(scope="module")
 def domains(lab: Lab) -> list[str]:
-    """Domains of many kinds, some that push back; those that take their time are left out."""
-    odd = ["unreachable.test", "busy.test", "greylist.test", "blocked.test", "closes-at-once.test"]
-    return [*(domain for domain in lab.domains[:30] if domain != "silent.test"), *odd]
+    return of_many_kinds(lab, 30)
 
 
 @pytest.fixture(scope="module")
 def options(lab: Lab) -> Options:
-    more: Options = {"concurrency": 8, "manners": PACED, "progress": False}
-    return {**lab.scan_options, **more}
+    return with_manners(lab, PACED)
 
 
 @pytest.fixture(scope="module")

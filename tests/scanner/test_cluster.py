@@ -20,7 +20,15 @@ from rtls_analysis.lab import Lab
 from tests.cluster import Running, cluster
 from tests.lab.truth import differences, disagreements, rows_by_key
 from tests.s3 import s3_server
-from tests.scanner.test_campaign import SLOW, scan_command, visits, visits_said, wait_for
+from tests.scanner.test_campaign import (
+    SLOW,
+    of_many_kinds,
+    scan_command,
+    visits,
+    visits_said,
+    wait_for,
+    with_manners,
+)
 
 Options = dict[str, Any]
 
@@ -34,16 +42,13 @@ def dask() -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def domains(lab: Lab) -> list[str]:
-    """Domains of many kinds, some that push back; those that take their time are left out."""
-    odd = ["unreachable.test", "busy.test", "greylist.test", "blocked.test", "closes-at-once.test"]
-    return [*(domain for domain in lab.domains[:60] if domain != "silent.test"), *odd]
+    return of_many_kinds(lab, 60)
 
 
 @pytest.fixture(scope="module")
 def slow(lab: Lab) -> Options:
     """Options under which a scan takes some seconds, at manners that hold for the lab too."""
-    more: Options = {"concurrency": 8, "manners": SLOW, "progress": False}
-    return {**lab.scan_options, **more}
+    return with_manners(lab, SLOW)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +15,33 @@ from rtls_analysis import storage
 from rtls_analysis.lab import Lab
 from rtls_analysis.storage import open_folder
 from tests.lab.truth import differences, disagreements
-from tests.s3 import S3, s3_server
-from tests.scanner.test_campaign import SLOW, scan_command, visits, visits_said
+from tests.s3 import S3, fresh_address
+from tests.scanner.test_campaign import (
+    SLOW,
+    of_many_kinds,
+    scan_command,
+    visits,
+    visits_said,
+    with_manners,
+)
 
 Options = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
-
-
 @pytest.fixture(params=["memory", "s3"])
-def address(request: pytest.FixtureRequest) -> str:
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where nothing is yet."""
-    if request.param == "memory":
-        pytest.importorskip("fsspec")
-        return f"memory://tests/{uuid.uuid4().hex}/scan"
-    server: S3 = request.getfixturevalue("s3")
-    return server.address(f"{uuid.uuid4().hex}/scan")
+    return fresh_address(request.param, request, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def domains(lab: Lab) -> list[str]:
-    """Domains of many kinds, some that push back; those that take their time are left out."""
-    odd = ["unreachable.test", "busy.test", "greylist.test", "blocked.test", "closes-at-once.test"]
-    return [*(domain for domain in lab.domains[:60] if domain != "silent.test"), *odd]
+    return of_many_kinds(lab, 60)
 
 
 @pytest.fixture(scope="module")
 def options(lab: Lab) -> Options:
-    more: Options = {"concurrency": 8, "manners": SLOW, "progress": False}
-    return {**lab.scan_options, **more}
+    return with_manners(lab, SLOW)
 
 
 @pytest.fixture(scope="module")
