@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import lru_cache
@@ -89,8 +90,14 @@ def facts_of(session: Row) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _capabilities(lines: tuple[str, ...]) -> tuple[str, ...]:
-    """Give what a reply to EHLO offers, in an order of its own; thousands of servers offer the same."""
-    return tuple(sorted(" ".join(line.upper().split()) for line in lines))
+    """Give what a reply to EHLO offers, in an order of its own; thousands of servers offer the same.
+
+    The code before each line is left out: it has another sign after it in the last line, whichever that is.
+    """
+    return tuple(sorted(" ".join(_CODE.sub("", line).upper().split()) for line in lines))
+
+
+_CODE = re.compile(r"\A\d{3}[- ]")
 
 
 def differences(first: Row | None, second: Row | None) -> dict[Difference, str]:

@@ -52,10 +52,13 @@ def ended(outcome: str, **more: Any) -> dict[str, Any]:
     return {**NOTHING, "outcome": outcome, **more}
 
 
+AS_SENT = {"ehlo_tls": ["250-mx.example at your service", "250-PIPELINING", "250 REQUIRETLS"]}
 FOUND = [
     ("nothing", {}, {}, {}),
     ("another greeting", {}, {"ehlo_tls": ["mx2.example", "PIPELINING", "REQUIRETLS"]}, {}),
     ("another order, other case", {}, {"ehlo_tls": ["x", "requiretls", "Pipelining"]}, {}),
+    ("another last line", AS_SENT, {"ehlo_tls": ["250-x", "250-REQUIRETLS", "250 PIPELINING"]}, {}),
+    ("codes or none", AS_SENT, {}, {}),
     ("blocked there", {}, ended("blocked"), {"blocked": SECOND}),
     ("blocked here", ended("blocked"), {}, {"blocked": FIRST}),
     ("silent at both", ended("timeout"), ended("timeout"), {}),
