@@ -35,7 +35,7 @@ from rtls_analysis.frames import (
 from rtls_analysis.read.coverage import merge
 from rtls_analysis.read.log_files import LogFile
 from rtls_analysis.read.mail_files import MailFile, size_of
-from rtls_analysis.read.tls_reports import Occurrence, find_repeats, without_rows
+from rtls_analysis.read.repeats import Occurrence, find_repeats, without_rows
 from rtls_analysis.schema import TABLES, Table, from_arrow
 from rtls_analysis.storage import Folder, StoreProblem, open_folder
 from rtls_analysis.table_files import (

@@ -22,6 +22,7 @@ from rtls_analysis.read.mail_coverage import coverage_lines, printable
 from rtls_analysis.read.mail_files import MailFile, MailFiles, MailPath
 from rtls_analysis.read.mail_parts import Part, cut_header, parts, read_fields, unify_newlines
 from rtls_analysis.read.mail_reading import PART_ROWS, MailReading, no_out, read_mail, whole
+from rtls_analysis.read.repeats import Occurrence
 from rtls_analysis.schema import TLS_REPORTS, to_arrow
 from rtls_analysis.standards.tls_report import MAX_BYTES, SumsDiffer, TlsReport, parse_tls_reports
 
@@ -98,20 +99,6 @@ def _reports(files: Sequence[MailFile], _options: None) -> ReportReading:
     return ReportReading(MailFiles.of(files, limit=MAX_BYTES))
 
 
-@dataclass(frozen=True, slots=True)
-class Occurrence:
-    """What one report says of one domain: what tells it from others, and what it says, as digests.
-
-    `source` and `policies`, the places of its policies, name the `rows` that came of it; none where it came before.
-    """
-
-    key: str
-    content: str
-    source: str = ""
-    policies: tuple[int, ...] = ()
-    rows: int = 0
-
-
 class ReportReading(MailReading):
     """One pass over files and mail for `tls_reports`.
 
@@ -173,52 +160,6 @@ class ReportReading(MailReading):
                 self.counts.count("duplicates")
                 self.counts.count("duplicates_that_differ", before != content)
         return sorted(fresh)
-
-
-@dataclass(frozen=True, slots=True)
-class Repeats:
-    """What several readings had that one before them had.
-
-    `rows` has for each reading the places of policies, by source; those are `row_count` rows.
-    """
-
-    rows: list[dict[str, list[int]]]
-    row_count: int
-    duplicates: int
-    that_differ: int
-
-
-def find_repeats(readings: Sequence[Sequence[Occurrence]]) -> Repeats:
-    """Find what came before in readings that did not know of each other, in their order, as one reading would."""
-    known: dict[str, str] = {}
-    repeats: list[dict[str, list[int]]] = []
-    row_count = duplicates = that_differ = 0
-    for seen in readings:
-        rows: dict[str, list[int]] = {}
-        for one in seen:
-            if (before := known.get(one.key)) is None:
-                known[one.key] = one.content
-                continue
-            duplicates += 1
-            that_differ += before != one.content
-            if one.policies:
-                row_count += one.rows
-                rows.setdefault(one.source, []).extend(one.policies)
-        repeats.append(rows)
-    return Repeats(repeats, row_count, duplicates, that_differ)
-
-
-def without_rows(rows: pa.Table, repeats: Mapping[str, Sequence[int]]) -> pa.Table:
-    """Rows of `tls_reports` but for those of these policies."""
-    import pyarrow as pa
-
-    gone = {
-        (source.encode("utf-8", "backslashreplace").decode(), place)
-        for source, places in repeats.items()
-        for place in places
-    }
-    names = zip(rows["source_file"].to_pylist(), rows["policy_index"].to_pylist(), strict=True)
-    return rows.filter(pa.array([name not in gone for name in names], pa.bool_()))
 
 
 def _digest(*values: object) -> str:
